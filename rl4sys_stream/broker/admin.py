@@ -1,0 +1,84 @@
+"""What people do to a client: reset it, delete it."""
+
+import secrets
+
+import msgspec
+
+from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.head import read_head
+from rl4sys_stream.broker.keys import CLIENTS_KEY, ClientKeys
+from rl4sys_stream.broker.lease import Lease, token_epoch
+from rl4sys_stream.broker.registry import read_heartbeats, require_registration
+from rl4sys_stream.broker.scripts import run_script
+from rl4sys_stream.errors import UsageError
+
+__all__ = ["delete_client", "reset_client"]
+
+TAKEOVER_TTL_S = 10.0
+LIVE_MS = 10_000
+"""An agent that reported within this long counts as running."""
+
+
+def reset_client(broker: Broker, keys: ClientKeys) -> str:
+    """Begin a new lineage: training starts from fresh weights, versions from 1.
+
+    The stream, the watermarks and the counts of what became of each trajectory stay, so nothing
+    is trained twice. The running worker is fenced off and begins anew by itself; trajectories of
+    the old lineage's models are dropped, counted.
+
+    Returns:
+        The name of the new lineage.
+
+    Raises:
+        UnknownClientError: If the client is not registered.
+        BrokerError: Safe to call again.
+    """
+    require_registration(broker, keys)
+    head = read_head(broker, keys)
+    lease = Lease(broker, keys, ttl_s=TAKEOVER_TTL_S)
+    lease.acquire(force=True)
+    lineage = secrets.token_hex(8)
+    notice = msgspec.json.encode({"version": 0, "token": "", "lineage": lineage})
+    run_script(
+        broker,
+        "reset",
+        [keys.fence, keys.head, keys.spec, keys.lease],
+        [lease.token, lineage, token_epoch(lease.token), keys.updates, notice],
+    )
+    for entry in head.manifest if head else ():
+        # The head that named them is gone: nobody finds them any more.
+        broker.unlink(
+            keys.model(entry.version, entry.token), keys.checkpoint(entry.version, entry.token)
+        )
+    return lineage
+
+
+def delete_client(broker: Broker, keys: ClientKeys, *, force: bool, wall_ms: int) -> int:
+    """Remove a client with everything it has; how many keys that were.
+
+    Args:
+        broker: Where it is.
+        keys: Its keys.
+        force: Do it although agents are running; they register it anew.
+        wall_ms: Now, to tell which agents are running.
+
+    Raises:
+        UnknownClientError: If the client is not registered.
+        UsageError: If agents are running and `force` is not given.
+        BrokerError: Safe to call again.
+    """
+    require_registration(broker, keys)
+    live = [
+        agent_id
+        for agent_id, said in read_heartbeats(broker, keys).items()
+        if not said.closed and wall_ms - said.time_ms < LIVE_MS
+    ]
+    if live and not force:
+        raise UsageError(
+            f"client {keys.client!r} has running agents ({', '.join(live)}); stop them, or give "
+            "--force to delete what they sent"
+        )
+    # First no worker can commit any more, then the name goes, then the data.
+    Lease(broker, keys, ttl_s=TAKEOVER_TTL_S).acquire(force=True)
+    broker.call("SREM", CLIENTS_KEY, keys.client)
+    return broker.unlink(*list(broker.scan(keys.pattern)))

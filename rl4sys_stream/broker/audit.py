@@ -1,0 +1,184 @@
+"""The balance of a client: what its agents accepted against what became of it.
+
+    accepted = trained + quarantined + dropped + skipped + pending          duplicates apart
+
+Read while everything is in motion, and exact all the same: the heartbeats are read first, then the
+stream, then the ledgers, so a trajectory on its way is seen at least once; and numbers, not
+counts, are compared, so it is never counted twice.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.head import read_head
+from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.ledger import LedgerRecord, read_ledgers
+from rl4sys_stream.broker.registry import (
+    AgentHeartbeat,
+    read_heartbeats,
+    require_registration,
+)
+from rl4sys_stream.broker.stream import TrajectoryStream
+from rl4sys_stream.errors import WireError
+from rl4sys_stream.wire.trajectory import decode_address
+
+__all__ = ["AgentBalance", "AuditReport", "audit_client", "balance_agent"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentBalance:
+    """The balance of one agent.
+
+    Attributes:
+        agent_id: The agent.
+        live: It has not said goodbye.
+        accepted: Trajectories whose end was marked, as far as anybody knows.
+        trained: Taken in by exactly one commit.
+        quarantined: Refused by the worker, or never sealed at the agent.
+        dropped: Discarded by a configured policy, at the agent or the worker.
+        skipped: Destroyed by a third party.
+        pending: In the stream, or still offered or queued by the agent.
+        duplicates: Second copies that arrived; not part of the balance.
+        missing: What is in none of these; the balance closes if it is 0.
+        inconsistent: Which of the books contradict themselves, "" if none.
+    """
+
+    agent_id: str
+    live: bool
+    accepted: int
+    trained: int
+    quarantined: int
+    dropped: int
+    skipped: int
+    pending: int
+    duplicates: int
+    missing: int
+    inconsistent: str = ""
+
+    @property
+    def closes(self) -> bool:
+        """Whether every accepted trajectory is accounted for, once."""
+        return self.missing == 0 and not self.inconsistent
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """The balance of a client.
+
+    Attributes:
+        client: Its name.
+        agents: One balance an agent, by agent_id.
+        steps: Environment steps in the trained trajectories.
+        accepted_steps: Environment steps in the accepted ones, as the agents report them.
+        anonymous: Entries quarantined whose agent could not be read.
+    """
+
+    client: str
+    agents: tuple[AgentBalance, ...]
+    steps: int
+    accepted_steps: int
+    anonymous: int
+
+    @property
+    def closes(self) -> bool:
+        """Whether every agent's balance closes."""
+        return all(agent.closes for agent in self.agents)
+
+    def total(self, name: str) -> int:
+        """Sum of one of the balance's numbers over all agents."""
+        return sum(int(getattr(agent, name)) for agent in self.agents)
+
+
+def audit_client(broker: Broker, keys: ClientKeys) -> AuditReport:
+    """The balance of a client now.
+
+    Raises:
+        UnknownClientError: If it is not registered.
+        BrokerError: If the broker cannot be asked.
+        WireFormatError: If a ledger does not decode.
+    """
+    require_registration(broker, keys)
+    heartbeats = read_heartbeats(broker, keys)
+    streamed: dict[str, set[int]] = {}
+    for entry in TrajectoryStream(broker, keys).addresses():
+        try:
+            address = decode_address(entry.fields)
+        except WireError:
+            continue
+        streamed.setdefault(address.agent_id, set()).add(address.seq)
+    ledgers = read_ledgers(broker, keys)
+    head = read_head(broker, keys)
+    balances = tuple(
+        balance_agent(
+            agent_id,
+            heartbeats.get(agent_id),
+            ledgers.get(agent_id, LedgerRecord()),
+            streamed.get(agent_id, set()),
+        )
+        for agent_id in sorted({*heartbeats, *ledgers, *streamed})
+    )
+    attributed = sum(record.quarantined for record in ledgers.values())
+    in_head = head.counts.quarantined if head else 0
+    return AuditReport(
+        keys.client,
+        balances,
+        steps=sum(record.steps for record in ledgers.values()),
+        accepted_steps=sum(heartbeat.steps for heartbeat in heartbeats.values()),
+        anonymous=max(in_head - attributed, 0),
+    )
+
+
+def balance_agent(
+    agent_id: str,
+    heartbeat: AgentHeartbeat | None,
+    ledger: LedgerRecord,
+    streamed: Iterable[int],
+) -> AgentBalance:
+    """The balance of one agent from its three books.
+
+    Args:
+        agent_id: The agent.
+        heartbeat: What it last said; None for one that never did.
+        ledger: What the workers settled.
+        streamed: Numbers of its entries in the stream, read before the ledger.
+    """
+    above = set(ledger.above)
+    settled = ledger.watermark + len(above)
+    in_stream = {seq for seq in streamed if seq > ledger.watermark and seq not in above}
+    said = heartbeat or AgentHeartbeat(agent_id=agent_id)
+    highest = max([said.issued, ledger.watermark, *above, *in_stream])
+    # What it still offers: the numbers from its floor on that are nowhere else yet.
+    first = max(said.floor, ledger.watermark + 1)
+    elsewhere = sum(1 for seq in (above | in_stream) if first <= seq <= said.issued)
+    offered = max(said.issued + 1 - first, 0) - elsewhere
+    missing = highest - settled - len(in_stream) - offered
+    at_agent = said.queued + said.sealing
+    return AgentBalance(
+        agent_id=agent_id,
+        live=heartbeat is not None and not heartbeat.closed,
+        accepted=highest + at_agent + said.dropped + said.quarantined,
+        trained=ledger.trained,
+        quarantined=ledger.quarantined + said.quarantined,
+        dropped=ledger.dropped + said.dropped,
+        skipped=ledger.skipped,
+        pending=len(in_stream) + offered + at_agent,
+        duplicates=ledger.duplicate,
+        missing=missing,
+        inconsistent=_contradictions(heartbeat, ledger, settled),
+    )
+
+
+def _contradictions(heartbeat: AgentHeartbeat | None, ledger: LedgerRecord, settled: int) -> str:
+    found = []
+    outcomes = ledger.trained + ledger.quarantined + ledger.dropped + ledger.skipped
+    if outcomes != settled:
+        found.append(f"the ledger settles {settled} numbers and counts {outcomes} outcomes")
+    if heartbeat is not None:
+        at_agent = heartbeat.queued + heartbeat.sealing + heartbeat.dropped + heartbeat.quarantined
+        if heartbeat.accepted != heartbeat.issued + at_agent:
+            found.append(
+                f"the agent accepted {heartbeat.accepted} and accounts for "
+                f"{heartbeat.issued + at_agent}"
+            )
+    return "; ".join(found)

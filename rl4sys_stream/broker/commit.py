@@ -1,0 +1,146 @@
+"""The commit: settle entries and publish a version in one atomic, fenced step."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.head import Head, head_fields
+from rl4sys_stream.broker.keys import GROUP, ClientKeys
+from rl4sys_stream.broker.scripts import Argument, run_script
+from rl4sys_stream.errors import BrokerError, CommitRefusedError, FencedError
+
+__all__ = ["Commit", "CommitResult", "Refusal", "commit", "new_commit_id", "sort_ids"]
+
+_REASONS = ("FENCED", "STALE", "NOSTAGE", "NOTPENDING", "BADARGS")
+PRUNED_GRACE_S = 60
+"""How long a pruned version can still be read: longer than any agent's chain of reads."""
+QUARANTINE_ENTRIES = 1000
+"""Entries that the quarantine keeps; older ones are trimmed, their count stays."""
+
+
+def new_commit_id() -> str:
+    """A name for one commit, the same over all of its repetitions."""
+    return secrets.token_hex(8)
+
+
+def sort_ids(ids: Sequence[str]) -> list[str]:
+    """Entry ids in stream order (numbers, not text)."""
+
+    def key(entry_id: str) -> tuple[int, int]:
+        milliseconds, _, ordinal = entry_id.partition("-")
+        return int(milliseconds), int(ordinal or 0)
+
+    return sorted(ids, key=key)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An entry that goes to the quarantine, and why."""
+
+    entry_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Everything one commit does.
+
+    Attributes:
+        commit_id: From `new_commit_id`; repeat the same object when the reply was lost.
+        token: The worker's fencing token.
+        expect_version: Version of the head it started from, 0 if there was none.
+        expect_token: Token of that head, "".
+        head: The new head, None where there is no version yet and none is published.
+        staged: Keys staged beforehand (model, checkpoint); empty if no version is published.
+        settled: Entry ids to acknowledge: trained, dropped, quarantined, duplicates.
+        refusals: The quarantined ones among them.
+        deleted: Entry ids that need not stay in the stream (all of `settled` but a replay
+            buffer's, and what fell out of it).
+        watermarks: agent_id -> new JSON value in the `seq` hash.
+        pruned: Keys of versions that left the manifest.
+        metrics: JSON for the metrics stream, b"".
+        notice: JSON for the subscribers, b"".
+    """
+
+    commit_id: str
+    token: str
+    expect_version: int
+    expect_token: str
+    head: Head | None
+    staged: Sequence[str] = ()
+    settled: Sequence[str] = ()
+    refusals: Sequence[Refusal] = ()
+    deleted: Sequence[str] = ()
+    watermarks: Mapping[str, bytes] = field(default_factory=dict)
+    pruned: Sequence[str] = ()
+    metrics: bytes = b""
+    notice: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """The broker's answer.
+
+    Attributes:
+        repeated: It had been carried out before; the first reply was lost.
+        pending: Entries delivered to the consumer group and not settled yet.
+    """
+
+    repeated: bool
+    pending: int
+
+
+def commit(broker: Broker, keys: ClientKeys, work: Commit) -> CommitResult:
+    """Carry `work` out, wholly or not at all.
+
+    Raises:
+        FencedError: A newer worker owns the client.
+        CommitRefusedError: STALE, NOSTAGE or NOTPENDING: start again from the head.
+        BrokerUnavailableError: The reply was lost; call again with the same `work`.
+    """
+    script_keys = [keys.fence, keys.head, keys.traj, keys.seq, keys.quarantine, keys.metrics]
+    script_keys += [*work.staged, *work.pruned]
+    try:
+        repeated, pending = run_script(broker, "commit", script_keys, _arguments(keys, work))
+    except BrokerError as error:
+        text = str(error)
+        for reason in _REASONS:
+            if f"refused: {reason} " in text:
+                message = f"{keys.client}: {text.partition('refused: ')[2]}"
+                if reason == "FENCED":
+                    raise FencedError(message) from error
+                raise CommitRefusedError(message, reason=reason) from error
+        raise
+    return CommitResult(bool(repeated), int(pending))
+
+
+def _arguments(keys: ClientKeys, work: Commit) -> list[Argument]:
+    arguments: list[Argument] = [
+        work.token,
+        GROUP,
+        work.commit_id,
+        work.expect_version,
+        work.expect_token,
+        len(work.staged),
+        PRUNED_GRACE_S,
+        keys.updates,
+        work.notice,
+        work.metrics,
+        QUARANTINE_ENTRIES,
+    ]
+    fields = head_fields(work.head) if work.head else {}
+    arguments.append(len(fields))
+    for name, value in fields.items():
+        arguments += [name, value]
+    arguments.append(len(work.watermarks))
+    for agent_id, mark in work.watermarks.items():
+        arguments += [agent_id, mark]
+    arguments.append(len(work.refusals))
+    for refusal in work.refusals:
+        arguments += [refusal.entry_id, refusal.reason]
+    for ids in (work.settled, work.deleted):
+        ordered = sort_ids(ids)
+        arguments.append(len(ordered))
+        arguments += ordered
+    return arguments

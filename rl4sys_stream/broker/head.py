@@ -1,0 +1,121 @@
+"""The newest committed state of a client: one hash that only the commit script writes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.errors import WireFormatError
+
+__all__ = ["Counts", "Head", "ManifestEntry", "head_fields", "parse_head", "read_head"]
+
+
+class ManifestEntry(msgspec.Struct, frozen=True, array_like=True):
+    """One retained version; the base of its diff is the entry before it.
+
+    Attributes:
+        version: Model version.
+        token: Token it was published under; (version, token) names a model.
+        diff_bytes: Size of its diff, 0 where it has none (the first version).
+        full_bytes: Size of its snapshot, 0 where it has none (no keyframe).
+    """
+
+    version: int
+    token: str
+    diff_bytes: int
+    full_bytes: int
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How the entries of a lineage were settled; every entry is in exactly one of the first five.
+
+    Attributes:
+        trained: Taken in by a commit that published a version (or by a replay buffer).
+        quarantined: Could not be used; kept in the quarantine with the reason.
+        dropped: Discarded by the worker's policy (policy lag, fallback's actions).
+        skipped: Destroyed by a third party before they were read.
+        duplicate: Second copies of entries that are settled or pending already.
+        steps: Environment steps in the trained ones.
+        episodes: Episodes that ended in the trained ones.
+    """
+
+    trained: int = 0
+    quarantined: int = 0
+    dropped: int = 0
+    skipped: int = 0
+    duplicate: int = 0
+    steps: int = 0
+    episodes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is committed.
+
+    Attributes:
+        version: Newest model version, from 1.
+        token: Token that it was published under.
+        lineage: Training history it belongs to.
+        model: Key of its model hash.
+        checkpoint: Key of its checkpoint hash.
+        manifest: Retained versions, oldest first; the last one is the newest.
+        counts: Of this lineage.
+        retained: Entries that stay in the stream after their settlement (a replay buffer's).
+        updated_ms: Wall clock of the commit.
+    """
+
+    version: int
+    token: str
+    lineage: str
+    model: str
+    checkpoint: str
+    manifest: tuple[ManifestEntry, ...]
+    counts: Counts = field(default_factory=Counts)
+    retained: int = 0
+    updated_ms: int = 0
+
+
+def head_fields(head: Head) -> dict[str, bytes | str | int]:
+    """`head` as the fields of its hash (without `commit`, which the script sets)."""
+    return {
+        "version": head.version,
+        "token": head.token,
+        "lineage": head.lineage,
+        "model": head.model,
+        "checkpoint": head.checkpoint,
+        "manifest": msgspec.json.encode(head.manifest),
+        "counts": msgspec.json.encode(head.counts),
+        "retained": head.retained,
+        "updated_ms": head.updated_ms,
+    }
+
+
+def parse_head(fields: Mapping[bytes, bytes]) -> Head | None:
+    """The head that `fields` hold, None where they hold none.
+
+    Raises:
+        WireFormatError: If they do not decode.
+    """
+    if b"version" not in fields:
+        return None
+    try:
+        return Head(
+            version=int(fields[b"version"]),
+            token=fields[b"token"].decode(),
+            lineage=fields[b"lineage"].decode(),
+            model=fields[b"model"].decode(),
+            checkpoint=fields[b"checkpoint"].decode(),
+            manifest=msgspec.json.decode(fields[b"manifest"], type=tuple[ManifestEntry, ...]),
+            counts=msgspec.json.decode(fields[b"counts"], type=Counts),
+            retained=int(fields[b"retained"]),
+            updated_ms=int(fields[b"updated_ms"]),
+        )
+    except (KeyError, ValueError, msgspec.MsgspecError) as error:
+        raise WireFormatError(f"the head does not decode: {error!r}") from error
+
+
+def read_head(broker: Broker, keys: ClientKeys) -> Head | None:
+    """The client's head, None before the first version."""
+    return parse_head(broker.hash_all(keys.head))

@@ -1,0 +1,116 @@
+-- Settle stream entries and, in the same instant, make a staged version the head.
+--
+-- keys:   1 fence        2 head        3 traj (stream)        4 seq        5 quarantine (stream)
+--         6 metrics (stream)
+--         7…             n_staged keys that were staged with an expiry (model, checkpoint)
+--         the rest       keys of pruned versions, which get an expiry
+-- input:  1 token            mine; must equal the fence
+--         2 group            consumer group of the stream
+--         3 commit_id        random; a repeated commit is recognised by it
+--         4 expect_version   the head I started from ('0' and '' where there is none)
+--         5 expect_token
+--         6 n_staged
+--         7 grace_s          expiry of pruned versions: an agent may be in the middle of reading
+--         8 channel, 9 notice ('' = none)        10 metrics as JSON ('' = none)
+--         11 quarantine_max  entries that the quarantine keeps
+--         12 n, then n field-value pairs of head
+--            n, then n field-value pairs of seq
+--            n, then n pairs (entry id, reason) that go to the quarantine (they are settled, too)
+--            n, then n ids to settle, in stream order
+--            n, then n ids to delete from the stream
+-- output: {0 done | 1 was done before, number of entries still pending}
+-- errors: FENCED, STALE, NOSTAGE, NOTPENDING, BADARGS; nothing was written
+-- why atomic: an entry is trained exactly when the version that it changed is the head. A script
+--         has no rollback, so every check comes before the first write; and acknowledging comes
+--         first among the writes, because a full broker refuses everything else until then.
+local at = 12
+local function take(width)
+  local count = tonumber(ARGV[at])
+  local first = at + 1
+  at = first + count * width
+  return first, at - 1
+end
+
+-- Never an error: it is asked after the writes, too, and then the commit has been carried out.
+local function pending()
+  local summary = redis.pcall('XPENDING', KEYS[3], ARGV[2])
+  return summary.err and 0 or summary[1]
+end
+
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return redis.error_reply('FENCED a newer worker owns this client')
+end
+local head = redis.call('HMGET', KEYS[2], 'version', 'token', 'commit')
+if head[3] == ARGV[3] then
+  return {1, pending()}
+end
+if (head[1] or '0') ~= ARGV[4] or (head[2] or '') ~= ARGV[5] then
+  return redis.error_reply('STALE the head is version ' .. (head[1] or '0') .. ' of ' .. (head[2] or 'nobody'))
+end
+local n_staged = tonumber(ARGV[6])
+for i = 7, 6 + n_staged do
+  if redis.call('EXISTS', KEYS[i]) == 0 then
+    return redis.error_reply('NOSTAGE ' .. KEYS[i] .. ' is gone')
+  end
+end
+local head_first, head_last = take(2)
+local seq_first, seq_last = take(2)
+local bad_first, bad_last = take(2)
+local ack_first, ack_last = take(1)
+local del_first, del_last = take(1)
+if del_last ~= #ARGV then
+  return redis.error_reply('BADARGS ' .. #ARGV .. ' arguments, expected ' .. del_last)
+end
+
+-- Membership in the pending list decides whether an entry may be settled, not a high-water id: a
+-- paused worker may hold entries below it.
+local left = ack_last - ack_first + 1
+if left > 0 then
+  local want = {}
+  for i = ack_first, ack_last do want[ARGV[i]] = true end
+  local from = ARGV[ack_first]
+  while left > 0 do
+    local page = redis.pcall('XPENDING', KEYS[3], ARGV[2], from, ARGV[ack_last], 1000)
+    if page.err or #page == 0 then break end
+    for _, entry in ipairs(page) do
+      if want[entry[1]] then
+        want[entry[1]] = nil
+        left = left - 1
+      end
+    end
+    from = '(' .. page[#page][1]
+  end
+  if left > 0 then
+    return redis.error_reply('NOTPENDING ' .. left .. ' entries are not pending')
+  end
+end
+
+-- Read what goes to the quarantine before it is deleted.
+local refused = {}
+for i = bad_first, bad_last, 2 do
+  local found = redis.call('XRANGE', KEYS[3], ARGV[i], ARGV[i])
+  refused[#refused + 1] = {ARGV[i], ARGV[i + 1], found[1] and found[1][2] or {}}
+end
+
+for i = ack_first, ack_last, 1000 do
+  redis.call('XACK', KEYS[3], ARGV[2], unpack(ARGV, i, math.min(i + 999, ack_last)))
+end
+for i = del_first, del_last, 1000 do
+  redis.call('XDEL', KEYS[3], unpack(ARGV, i, math.min(i + 999, del_last)))
+end
+for _, entry in ipairs(refused) do
+  redis.call('XADD', KEYS[5], 'MAXLEN', ARGV[11], '*', 'entry_id', entry[1], 'reason', entry[2], unpack(entry[3]))
+end
+local fields = {'commit', ARGV[3]}
+for i = head_first, head_last do fields[#fields + 1] = ARGV[i] end
+redis.call('HSET', KEYS[2], unpack(fields))
+for i = seq_first, seq_last, 1000 do
+  redis.call('HSET', KEYS[4], unpack(ARGV, i, math.min(i + 999, seq_last)))
+end
+for i = 7, 6 + n_staged do redis.call('PERSIST', KEYS[i]) end
+for i = 7 + n_staged, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[7]) end
+if ARGV[10] ~= '' then
+  redis.call('XADD', KEYS[6], 'MAXLEN', '~', '10000', '*', 'm', ARGV[10])
+end
+if ARGV[9] ~= '' then redis.call('PUBLISH', ARGV[8], ARGV[9]) end
+return {0, pending()}

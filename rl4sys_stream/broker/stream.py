@@ -1,0 +1,134 @@
+"""The trajectory stream of one client, from the worker's side."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import redis
+
+from rl4sys_stream.broker.connection import Broker, translate
+from rl4sys_stream.broker.keys import GROUP, ClientKeys
+
+__all__ = ["Backlog", "Entry", "TrajectoryStream"]
+
+CONSUMER = GROUP
+"""One fixed consumer: the next worker reads the pending entries of the last one as its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stream entry; `fields` is empty where a third party deleted a pending entry."""
+
+    entry_id: str
+    fields: Mapping[bytes, bytes]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all field names and values."""
+        return sum(len(name) + len(value) for name, value in self.fields.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How far the worker is behind.
+
+    Attributes:
+        entries: Entries in the stream.
+        pending: Delivered and not settled.
+        unread: Not delivered yet, None where the broker does not know.
+        oldest_ms: Wall clock of the oldest entry in the stream, None if it is empty.
+    """
+
+    entries: int
+    pending: int
+    unread: int | None
+    oldest_ms: int | None
+
+    def unsettled(self, retained: int = 0) -> int:
+        """Entries that wait for their settlement; `retained` ones stay after it."""
+        by_length = max(self.entries - retained, 0)
+        if self.unread is None:
+            return by_length
+        # The broker's lag still counts entries that a third party trimmed.
+        return min(by_length, self.pending + self.unread)
+
+
+class TrajectoryStream:
+    """Reads of one client's stream through its consumer group. Not thread-safe while blocking."""
+
+    def __init__(self, broker: Broker, keys: ClientKeys) -> None:
+        """Prepare; `broker` needs a timeout above the longest `block_ms`."""
+        self._broker = broker
+        self._keys = keys
+
+    def ensure_group(self) -> None:
+        """Create the stream and its group where missing, from the first entry on."""
+        with translate(self._broker.where):
+            try:
+                self._broker.redis.xgroup_create(self._keys.traj, GROUP, id="0", mkstream=True)
+            except redis.ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    def read_new(self, *, count: int, block_ms: int) -> list[Entry]:
+        """Up to `count` entries that nobody has read, waiting up to `block_ms` for the first.
+
+        A stream that vanished (deleted, flushed) is created again and read from its beginning.
+        """
+        return self._read(">", count, block_ms)
+
+    def read_pending(self, *, page: int) -> Iterator[list[Entry]]:
+        """All entries delivered and not settled, oldest first, in pages of up to `page`."""
+        after = "0"
+        while entries := self._read(after, page, None):
+            yield entries
+            after = entries[-1].entry_id
+
+    def _read(self, after: str, count: int, block_ms: int | None) -> list[Entry]:
+        redis_client = self._broker.redis
+        with translate(self._broker.where):
+            try:
+                reply = redis_client.xreadgroup(
+                    GROUP, CONSUMER, {self._keys.traj: after}, count=count, block=block_ms
+                )
+            except redis.ResponseError as error:
+                if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
+                    raise
+                self.ensure_group()
+                return []
+        found = cast("dict[bytes, list[Any]]", reply).get(self._keys.traj.encode(), [])
+        return [Entry(entry_id.decode(), fields or {}) for entry_id, fields in found]
+
+    def pending_count(self) -> int:
+        """Entries delivered and not settled; 0 where there is no group."""
+        return self.backlog().pending
+
+    def backlog(self) -> Backlog:
+        """How far the worker is behind; all zero where there is no stream."""
+        with translate(self._broker.where):
+            try:
+                info = self._broker.redis.xinfo_stream(self._keys.traj)
+                groups = self._broker.redis.xinfo_groups(self._keys.traj)
+            except redis.ResponseError as error:
+                if "no such key" not in str(error).lower():
+                    raise
+                return Backlog(0, 0, 0, None)
+        first = info.get("first-entry")
+        oldest = int(first[0].split(b"-")[0]) if first else None
+        for group in groups:
+            if group["name"] == GROUP.encode():
+                return Backlog(info["length"], group["pending"], group.get("lag"), oldest)
+        return Backlog(info["length"], 0, info["length"], oldest)
+
+    def addresses(self) -> Iterator[Entry]:
+        """Every entry in the stream, oldest first; for the audit."""
+        after = "-"
+        while True:
+            with translate(self._broker.where):
+                reply = self._broker.redis.xrange(self._keys.traj, min=after, count=200)
+            page = cast("list[tuple[bytes, dict[bytes, bytes]]]", reply)
+            for entry_id, fields in page:
+                yield Entry(entry_id.decode(), fields)
+            if not page:
+                return
+            after = f"({page[-1][0].decode()}"

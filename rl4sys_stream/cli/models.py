@@ -1,0 +1,147 @@
+"""`models list|show`."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+
+from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.head import ManifestEntry, read_head
+from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.registry import require_registration
+from rl4sys_stream.cli.options import (
+    as_json_option,
+    broker_option,
+    echo_json,
+    echo_table,
+    open_broker,
+)
+from rl4sys_stream.config import check_client_id
+from rl4sys_stream.errors import UnknownVersionError
+from rl4sys_stream.model_store.subscriber import ModelSubscriber
+
+__all__ = ["models"]
+
+
+@click.group()
+def models() -> None:
+    """Look at model versions."""
+
+
+_CLIENT = click.option("--client", required=True, help="Whose versions.")
+
+
+@models.command("list")
+@_CLIENT
+@broker_option
+@as_json_option
+def list_command(client: str, redis_url: str | None, as_json: bool) -> None:
+    """List the retained versions, newest first."""
+    broker, keys = open_broker(redis_url), ClientKeys(check_client_id(client, path="--client"))
+    require_registration(broker, keys)
+    head = read_head(broker, keys)
+    found = [_describe(broker, keys, entry) for entry in reversed(head.manifest if head else ())]
+    if as_json:
+        echo_json({"client": client, "lineage": head.lineage if head else "", "versions": found})
+        return
+    if not found:
+        click.echo(f"{client} has no version yet; its worker publishes the first one")
+        return
+    echo_table(
+        ("VERSION", "PUBLISHED (UTC)", "KIND", "BYTES", "STEPS", "MEAN RETURN", "TOKEN"),
+        [
+            (
+                one["version"],
+                _utc(one["time_ms"]),
+                "keyframe" if one["full_bytes"] else "diff",
+                one["full_bytes"] or one["diff_bytes"],
+                one["provenance"].get("steps", 0),
+                _rounded(one["metrics"].get("rollout/ep_rew_mean")),
+                one["token"],
+            )
+            for one in found
+        ],
+    )
+
+
+@models.command("show")
+@_CLIENT
+@click.argument("version", type=int)
+@broker_option
+@as_json_option
+def show_command(client: str, version: int, redis_url: str | None, as_json: bool) -> None:
+    """Show one version: its bytes, what it was trained on, its metrics, its tensors."""
+    broker, keys = open_broker(redis_url), ClientKeys(check_client_id(client, path="--client"))
+    require_registration(broker, keys)
+    # Read whole, so that what is shown is known to decode and to match its digest.
+    model = ModelSubscriber(broker, keys).read(version)
+    head = read_head(broker, keys)
+    entries = [e for e in (head.manifest if head else ()) if e.version == version]
+    if not entries:
+        raise UnknownVersionError(f"{client}: version {version} was pruned just now")
+    found = _describe(broker, keys, entries[0])
+    layout = model.weights.layout
+    found["tensors"] = {
+        name: list(shape) for name, shape in zip(layout.names, layout.shapes, strict=True)
+    }
+    found["parameters"] = layout.size
+    if as_json:
+        echo_json({"client": client, **found})
+        return
+    for name in (
+        "version",
+        "token",
+        "lineage",
+        "digest",
+        "parameters",
+        "base",
+        "diff_bytes",
+        "full_bytes",
+    ):
+        click.echo(f"{name:12} {found[name]}")
+    click.echo(f"{'published':12} {_utc(found['time_ms'])} UTC")
+    _echo_nested("provenance", found["provenance"])
+    _echo_nested("metrics", found["metrics"])
+    _echo_nested("tensors", found["tensors"])
+
+
+def _echo_nested(title: str, values: dict[str, Any]) -> None:
+    click.echo(title)
+    for name, value in values.items():
+        click.echo(f"  {name:28} {_short(value)}")
+
+
+SHOWN_CHARS = 120
+
+
+def _short(value: object) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= SHOWN_CHARS else f"{text[: SHOWN_CHARS - 3]}..."
+
+
+def _describe(broker: Broker, keys: ClientKeys, entry: ManifestEntry) -> dict[str, Any]:
+    names = ("lineage", "digest", "base_version", "base_token", "provenance", "metrics", "time_ms")
+    fields = broker.hash_get(keys.model(entry.version, entry.token), *names)
+    found = {name: (data or b"").decode() for name, data in zip(names, fields, strict=True)}
+    base = f"{found['base_version']} of {found['base_token']}" if found["base_version"] else ""
+    return {
+        "version": entry.version,
+        "token": entry.token,
+        "lineage": found["lineage"],
+        "digest": found["digest"],
+        "base": base,
+        "diff_bytes": entry.diff_bytes,
+        "full_bytes": entry.full_bytes,
+        "time_ms": int(found["time_ms"] or 0),
+        "provenance": msgspec.json.decode(found["provenance"] or "{}"),
+        "metrics": msgspec.json.decode(found["metrics"] or "{}"),
+    }
+
+
+def _utc(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _rounded(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -1,0 +1,73 @@
+"""What several commands have in common: how to say which broker, and how to print."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from rl4sys_stream.broker.connection import DEFAULT_URL, URL_ENV, Broker, BrokerAddress
+from rl4sys_stream.telemetry import redact_url
+
+__all__ = ["as_json_option", "broker_option", "echo_json", "echo_table", "open_broker", "resolve"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def broker_option(command: F) -> F:
+    """`--redis-url`, for every command that talks to a broker."""
+    return click.option(
+        "--redis-url",
+        metavar="URL",
+        help=f"Broker; also ${URL_ENV}. Default {DEFAULT_URL}. A password belongs into "
+        "$RL4SYS_STREAM_REDIS_PASSWORD, since a command line shows in `ps`.",
+    )(command)
+
+
+def as_json_option(command: F) -> F:
+    """`--json`, for every command that reads."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
+
+
+def resolve(redis_url: str | None) -> BrokerAddress:
+    """The broker that the command line, else the environment, else the default says.
+
+    Raises:
+        ConfigError: If the URL does not parse.
+    """
+    return BrokerAddress.from_url(redis_url or os.environ.get(URL_ENV) or DEFAULT_URL, os.environ)
+
+
+def open_broker(redis_url: str | None, *, timeout_s: float = 5.0) -> Broker:
+    """A broker that answers.
+
+    Raises:
+        BrokerUnavailableError: If it does not.
+    """
+    broker = Broker(resolve(redis_url), timeout_s=timeout_s, name="rl4sys-cli")
+    broker.ping()
+    return broker
+
+
+def echo_json(value: object) -> None:
+    """Print `value` as indented JSON, without secrets."""
+    data = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    click.echo(redact_url(data))
+
+
+def echo_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows in columns; numbers to the right, words to the left."""
+    text = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(header), *text]) for i in range(len(header))]
+    right = [bool(text) and all(_numeric(row[i]) for row in text) for i in range(len(header))]
+    for row in [list(header), *text]:
+        cells = [
+            cell.rjust(width) if is_number else cell.ljust(width)
+            for cell, width, is_number in zip(row, widths, right, strict=True)
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def _numeric(cell: str) -> bool:
+    return cell in {"-", ""} or cell.replace(".", "", 1).replace(",", "").lstrip("-").isdigit()

@@ -1,0 +1,227 @@
+"""Reading ahead: one thread takes entries from the stream while the learner computes.
+
+Everything that was delivered and is not settled yet is *in hand*. The pending list of the consumer
+group holds the same entries at the broker; where the two differ (a paused worker read some under
+the shared consumer name, a reply was lost), the pending list is read again.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rl4sys_stream.broker.stream import Entry, TrajectoryStream
+from rl4sys_stream.errors import BrokerError, StreamError, WireError, WireFormatError
+from rl4sys_stream.telemetry import log_event
+from rl4sys_stream.wire.trajectory import (
+    EntryAddress,
+    Trajectory,
+    TrajectorySpec,
+    decode_address,
+    decode_trajectory,
+)
+
+__all__ = ["Candidate", "Intake", "examine"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("rl4sys_stream.worker")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """One entry after decoding.
+
+    Attributes:
+        entry_id: In the stream.
+        size_bytes: Of its fields.
+        address: Agent, number and floor; None where even these do not decode.
+        trajectory: What it holds, None where it does not decode.
+        reason: Why it does not, "".
+    """
+
+    entry_id: str
+    size_bytes: int
+    address: EntryAddress | None = None
+    trajectory: Trajectory | None = None
+    reason: str = ""
+
+
+def examine(entry: Entry, spec: TrajectorySpec) -> Candidate:
+    """Decode `entry`; never raises for what it holds."""
+    size = entry.size_bytes
+    if not entry.fields:
+        return Candidate(entry.entry_id, 0, reason="deleted")
+    address: EntryAddress | None = None
+    try:
+        address = decode_address(entry.fields)
+        if address.floor > address.seq:
+            raise WireFormatError(f"floor {address.floor} is above its own number {address.seq}")
+        return Candidate(entry.entry_id, size, address, decode_trajectory(entry.fields, spec))
+    except WireError as error:
+        return Candidate(entry.entry_id, size, address, reason=f"{type(error).__name__}: {error}")
+
+
+class Intake:
+    """Entries in hand, in stream order, bounded in number and bytes."""
+
+    def __init__(
+        self,
+        stream: TrajectoryStream,
+        spec: TrajectorySpec,
+        *,
+        max_entries: int,
+        max_bytes: int,
+        read_count: int,
+        block_ms: int,
+    ) -> None:
+        """Prepare; `start` begins to read.
+
+        Args:
+            stream: Of the client; its broker must be used by nobody who blocks.
+            spec: What a trajectory of the client looks like.
+            max_entries: Reading pauses while that many entries are in hand.
+            max_bytes: Reading pauses while they have that many bytes.
+            read_count: Entries asked for in one read.
+            block_ms: Longest wait of one read.
+        """
+        self._stream = stream
+        self._spec = spec
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._read_count = read_count
+        self._block_ms = block_ms
+        self._state = threading.Condition()
+        self._waiting: deque[Candidate] = deque()
+        self._in_hand: dict[str, int] = {}
+        self._bytes = 0
+        self._stop = False
+        self._error: Exception | None = None
+        # Rescans and commits exclude each other: an entry that is settled between the reading of
+        # the pending list and the look at what is in hand would be taken for a forgotten one.
+        self._settling = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="rl4sys-intake", daemon=True)
+
+    def start(self) -> None:
+        """Read the pending entries of the last worker first, then new ones."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop reading; what is in hand stays pending at the broker."""
+        with self._state:
+            self._stop = True
+            self._state.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout=self._block_ms / 1000 + 5)
+
+    def take(self, timeout_s: float) -> Candidate | None:
+        """The next candidate, None if there is none within `timeout_s`.
+
+        Raises:
+            BrokerError: If reading failed; the intake has ended.
+        """
+        with self._state:
+            self._state.wait_for(lambda: self._waiting or self._error, timeout_s)
+            if self._waiting:
+                return self._waiting.popleft()
+            if self._error:
+                raise self._error
+            return None
+
+    @property
+    def waiting(self) -> int:
+        """Candidates that nobody has taken."""
+        return len(self._waiting)
+
+    @property
+    def in_hand(self) -> int:
+        """Entries delivered and not settled, as far as this process knows."""
+        return len(self._in_hand)
+
+    def settle(self, action: Callable[[], T], settled: Iterable[str]) -> T:
+        """Run `action` (a commit) and forget the entries that it settled."""
+        with self._settling:
+            result = action()
+            with self._state:
+                for entry_id in settled:
+                    self._bytes -= self._in_hand.pop(entry_id, 0)
+                self._state.notify_all()
+        return result
+
+    def rescan(self) -> list[Candidate]:
+        """Read the pending list again; the entries that were not in hand, now in hand.
+
+        They are returned, not queued: the caller takes them before anything else.
+        """
+        found: list[Candidate] = []
+        with self._settling:
+            for page in self._stream.read_pending(page=self._read_count):
+                found += [c for entry in page if (c := self._admit(entry)) is not None]
+        if found:
+            log_event(logger, logging.INFO, "worker.rescan", found=len(found))
+        return found
+
+    def _admit(self, entry: Entry) -> Candidate | None:
+        with self._state:
+            if entry.entry_id in self._in_hand:
+                return None
+            self._in_hand[entry.entry_id] = entry.size_bytes
+            self._bytes += entry.size_bytes
+        return examine(entry, self._spec)
+
+    def _queue(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            candidate = self._admit(entry)
+            if candidate is not None:
+                with self._state:
+                    self._waiting.append(candidate)
+                    self._state.notify_all()
+
+    def _wait_for_room(self) -> bool:
+        """Block while too much is in hand; False when stopped.
+
+        What nobody has taken counts, not what the learner holds: a rollout may need more entries
+        than fit in here, and would wait for ever.
+        """
+
+        def room() -> bool:
+            if self._stop or not self._waiting:
+                return True
+            return len(self._waiting) < self._max_entries and self._bytes < self._max_bytes
+
+        with self._state:
+            self._state.wait_for(room)
+            return not self._stop
+
+    def _run(self) -> None:
+        try:
+            self._stream.ensure_group()
+            for page in self._stream.read_pending(page=self._read_count):
+                self._queue(page)
+                if not self._wait_for_room():
+                    return
+            while self._wait_for_room():
+                entries = self._stream.read_new(count=self._read_count, block_ms=self._block_ms)
+                self._queue(entries)
+                if not entries:
+                    self._look_for_forgotten()
+        except BrokerError as error:
+            self._fail(error)
+        except Exception as error:
+            logger.exception("worker.intake_failed")
+            self._fail(StreamError(f"intake failed: {error!r}"))
+
+    def _look_for_forgotten(self) -> None:
+        """After an idle read: does the broker hold more for us than we do?"""
+        if self._stream.pending_count() > len(self._in_hand):
+            found = self.rescan()
+            with self._state:
+                self._waiting.extend(found)
+                self._state.notify_all()
+
+    def _fail(self, error: Exception) -> None:
+        with self._state:
+            self._error = error
+            self._state.notify_all()

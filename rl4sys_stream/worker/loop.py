@@ -1,0 +1,221 @@
+"""The worker process: wait for its client, hold the lease, run sessions until asked to stop.
+
+Workers wait for ever and loud: for the registration, for the lease, for a broker that is away.
+What stops one for good is an order to stop, a definition that cannot work, or training that keeps
+failing.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+import torch
+
+from rl4sys_stream.algorithms.base import Algorithm
+from rl4sys_stream.algorithms.registry import make_algorithm
+from rl4sys_stream.broker.connection import Broker, BrokerAddress
+from rl4sys_stream.broker.head import Counts, read_head
+from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.lease import Lease
+from rl4sys_stream.broker.ledger import read_ledgers
+from rl4sys_stream.broker.stream import TrajectoryStream
+from rl4sys_stream.clock import Clock, SystemClock
+from rl4sys_stream.config import ClientConfig
+from rl4sys_stream.errors import BrokerError, CommitRefusedError, StreamError
+from rl4sys_stream.telemetry import StateLog, log_event
+from rl4sys_stream.worker.checkpoint import read_checkpoint
+from rl4sys_stream.worker.health import Health, report_state
+from rl4sys_stream.worker.intake import Intake
+from rl4sys_stream.worker.plan import WorkerPlan, make_plan
+from rl4sys_stream.worker.session import Session, Tenure
+from rl4sys_stream.worker.settlement import Books
+from rl4sys_stream.worker.statistics import RolloutStatistics
+
+__all__ = ["Worker"]
+
+logger = logging.getLogger("rl4sys_stream.worker")
+
+WAIT_S = 0.5
+"""Between two looks at something that is waited for."""
+MAX_WAITING_BYTES = 256 << 20
+"""Entries read ahead of the learner, in bytes."""
+
+
+class Worker:
+    """The worker of one client. `run` is called once; `stop` from a signal handler or thread."""
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        client: str,
+        config: ClientConfig | None,
+        *,
+        clock: Clock | None = None,
+        algorithm_factory: Callable[..., Algorithm] = make_algorithm,
+    ) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            address: Of the broker.
+            client: Whose worker this is.
+            config: The client's definition; None takes the parameters of the registration.
+            clock: Time.
+            algorithm_factory: Makes the learner; called as `make_algorithm` is.
+        """
+        self._keys = ClientKeys(client)
+        self._address = address
+        self._config = config
+        self._clock = clock or SystemClock()
+        self._make_algorithm = algorithm_factory
+        self._broker = Broker(address, name=f"rl4sys-worker-{client}")
+        self._stop = threading.Event()
+        self._log = StateLog(logger, client=client)
+
+    def stop(self) -> None:
+        """Finish what is being computed, commit it, release the lease, return from `run`."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Train until `stop`.
+
+        Raises:
+            ConfigError: The definition cannot work or contradicts the registration.
+            NonFiniteError: Updates kept failing.
+            UnknownVersionError: The head's checkpoint is gone.
+        """
+        try:
+            while not self._stop.is_set():
+                try:
+                    self._tenure()
+                except CommitRefusedError as error:
+                    # Not ours any more, or not what we started from: begin again at the head.
+                    self._log.set("worker.commit", "refused", reason=error.reason, error=error)
+                except BrokerError as error:
+                    self._log.set("worker.broker", "down", error=error)
+                    self._pause(WAIT_S)
+        except StreamError as error:
+            self._report("failed", detail=f"{type(error).__name__}: {error}")
+            raise
+        self._report("stopped")
+
+    def _pause(self, seconds: float) -> None:
+        self._clock.wait(self._stop, seconds)
+
+    def _report(self, state: str, detail: str = "") -> None:
+        try:
+            report_state(self._broker, self._keys, state, self._clock, detail=detail)
+        except BrokerError as error:
+            log_event(logger, logging.WARNING, "worker.report_failed", state=state, error=error)
+
+    def _tenure(self) -> None:
+        plan = self._wait_for_plan()
+        if plan is None:
+            return
+        lease = Lease(self._broker, self._keys, ttl_s=plan.settings.lease_s)
+        if not self._wait_for_lease(lease):
+            return
+        # Read again under the fence: a reset may have begun a new lineage in between.
+        plan = make_plan(self._broker, self._keys, self._config, clock=self._clock) or plan
+        health_broker = Broker(self._address, name=f"rl4sys-health-{self._keys.client}")
+        health = Health(
+            health_broker,
+            self._keys,
+            lease,
+            renew_s=plan.settings.lease_renew_s,
+            clock=self._clock,
+        )
+        health.start()
+        try:
+            self._session(plan, lease.token, health)
+        finally:
+            # First stop renewing, then release: the other way round a renewal could bring the
+            # lease back after the next worker saw it free.
+            health.stop()
+            health_broker.close()
+            self._release(lease)
+
+    def _release(self, lease: Lease) -> None:
+        try:
+            lease.release()
+        except BrokerError as error:
+            log_event(logger, logging.INFO, "worker.lease_left_to_expire", error=error)
+
+    def _wait_for_plan(self) -> WorkerPlan | None:
+        while not self._stop.is_set():
+            plan = make_plan(self._broker, self._keys, self._config, clock=self._clock)
+            self._log.set("worker.broker", "up", level=logging.INFO)
+            if plan is not None:
+                return plan
+            if self._log.set("worker.client", "not_registered", broker=self._address.public_url):
+                self._report("waiting", detail="the client is not registered")
+            self._pause(WAIT_S)
+        return None
+
+    def _wait_for_lease(self, lease: Lease) -> bool:
+        while not self._stop.is_set():
+            if lease.acquire():
+                self._log.set("worker.lease", "taken", level=logging.DEBUG)
+                return True
+            self._log.set("worker.lease", "held_by_another", level=logging.INFO)
+            self._pause(WAIT_S)
+        return False
+
+    def _session(self, plan: WorkerPlan, token: str, health: Health) -> None:
+        torch.set_num_threads(plan.settings.torch_threads)
+        algorithm = self._make_algorithm(plan.spec, plan.parameters, seed=plan.seed)
+        head = read_head(self._broker, self._keys)
+        statistics = RolloutStatistics()
+        if head is not None:
+            state, statistics = read_checkpoint(self._broker, head.checkpoint)
+            algorithm.load_state(state)
+        log_event(
+            logger,
+            logging.INFO,
+            "worker.session",
+            client=self._keys.client,
+            token=token,
+            lineage=plan.lineage,
+            version=head.version if head else 0,
+        )
+        # The blocking reads get a broker of their own, with a timeout above the longest block.
+        reader = Broker(
+            self._address,
+            timeout_s=plan.settings.read_block_s + 5,
+            name=f"rl4sys-intake-{self._keys.client}",
+        )
+        stream = TrajectoryStream(reader, self._keys)
+        stream.ensure_group()
+        intake = _make_intake(stream, plan)
+        books = Books(
+            read_ledgers(self._broker, self._keys),
+            head.counts if head else Counts(),
+            lineage_epoch=plan.lineage_epoch,
+            max_policy_lag=plan.settings.max_policy_lag,
+            rescan=intake.rescan,
+        )
+        tenure = Tenure(
+            broker=self._broker,
+            keys=self._keys,
+            plan=plan,
+            token=token,
+            clock=self._clock,
+            health=health,
+            stopping=self._stop.is_set,
+            pause=self._pause,
+        )
+        try:
+            Session(tenure, algorithm, head, statistics, books, intake).run()
+        finally:
+            reader.close()
+
+
+def _make_intake(stream: TrajectoryStream, plan: WorkerPlan) -> Intake:
+    settings = plan.settings
+    return Intake(
+        stream,
+        plan.trajectory_spec,
+        max_entries=2 * settings.max_commit_entries,
+        max_bytes=MAX_WAITING_BYTES,
+        read_count=settings.read_entries,
+        block_ms=int(settings.read_block_s * 1000),
+    )

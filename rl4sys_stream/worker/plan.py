@@ -1,0 +1,115 @@
+"""What a worker is to train: the registered spec, with the parameters of whoever owns them."""
+
+import logging
+from dataclasses import dataclass
+
+from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.registry import (
+    Registration,
+    make_definition,
+    parse_definition,
+    read_registration,
+    record_definition,
+    register,
+)
+from rl4sys_stream.clock import Clock
+from rl4sys_stream.config import ClientConfig, ClientSpec, PPOParameters, WorkerSettings
+from rl4sys_stream.errors import SpecMismatchError
+from rl4sys_stream.spaces import Discrete, flat_dim
+from rl4sys_stream.telemetry import log_event
+from rl4sys_stream.wire.format import WireLimits
+from rl4sys_stream.wire.trajectory import TrajectorySpec
+
+__all__ = ["WorkerPlan", "make_plan"]
+
+logger = logging.getLogger("rl4sys_stream.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """What a worker is to train.
+
+    Attributes:
+        spec: Fixed part.
+        parameters: Of the learner.
+        settings: Of the worker.
+        lineage: Training history to continue or begin.
+        lineage_epoch: Models of tokens up to this epoch belong to an older lineage.
+    """
+
+    spec: ClientSpec
+    parameters: PPOParameters
+    settings: WorkerSettings
+    lineage: str
+    lineage_epoch: int
+
+    @property
+    def seed(self) -> int:
+        """Of the initial weights; without a configured one, the lineage's name is the seed."""
+        if self.parameters.seed is not None:
+            return self.parameters.seed
+        return int(self.lineage, 16) >> 1
+
+    @property
+    def trajectory_spec(self) -> TrajectorySpec:
+        """What a trajectory of the client looks like."""
+        action_space = self.spec.action_space
+        if not isinstance(action_space, Discrete):
+            raise TypeError(action_space)
+        limits = WireLimits(
+            max_entry_bytes=self.settings.max_entry_bytes, max_steps=self.settings.max_entry_steps
+        )
+        return TrajectorySpec(flat_dim(self.spec.observation_space), action_space.n, limits)
+
+
+def make_plan(
+    broker: Broker, keys: ClientKeys, config: ClientConfig | None, *, clock: Clock
+) -> WorkerPlan | None:
+    """The plan for a client, None while it is not registered and no definition can register it.
+
+    Args:
+        broker: Where the registry is.
+        keys: Of the client.
+        config: The worker's definition, None if there is none: then the parameters of the first
+            registration hold.
+        clock: For the stamps.
+
+    Raises:
+        SpecMismatchError: If the definition contradicts the registration.
+        ConfigError: If the registered definition is not known to this version.
+        BrokerError: Safe to retry.
+    """
+    registration = read_registration(broker, keys)
+    if config is None:
+        if registration is None:
+            return None
+        return _plan(registration, *parse_definition(registration.definition))
+    if registration is None and None in (config.observation_space, config.action_space):
+        return None
+    definition = make_definition(config.parameters, config.worker)
+    spec = config.spec(registration.spec if registration else None)
+    if registration is None:
+        registration = register(broker, keys, spec, definition, wall_ms=clock.wall_ms())
+    if fields := registration.spec.differences(spec):
+        raise SpecMismatchError(
+            f"the definition of {keys.client!r} contradicts its registration in "
+            f"{', '.join(fields)}; change {config.source or 'the definition'}, or delete the "
+            f"client with `rl4sys-stream clients delete {keys.client}`",
+            fields=fields,
+        )
+    if record_definition(broker, keys, definition, wall_ms=clock.wall_ms()):
+        log_event(logger, logging.INFO, "worker.definition_changed", client=keys.client)
+    return _plan(registration, config.parameters, config.worker)
+
+
+def _plan(
+    registration: Registration, parameters: PPOParameters, settings: WorkerSettings
+) -> WorkerPlan:
+    return WorkerPlan(
+        registration.spec,
+        parameters,
+        settings,
+        registration.lineage,
+        registration.lineage_epoch,
+    )

@@ -1,0 +1,327 @@
+"""One tenure of a worker: from the acquired lease until it stops, is fenced, or loses the broker.
+
+A session begins at the committed head and its checkpoint and holds nothing else that matters:
+whatever goes wrong, it is thrown away, and the next one begins at the head again.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from rl4sys_stream.algorithms.base import Algorithm, PolicyExport, Sample, UpdateReport
+from rl4sys_stream.broker.commit import Commit, CommitResult, commit, new_commit_id
+from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.head import Counts, Head, ManifestEntry
+from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.clock import Clock
+from rl4sys_stream.errors import BrokerUnavailableError, FencedError, NonFiniteError
+from rl4sys_stream.model_store.publisher import Base, Provenance, Publisher
+from rl4sys_stream.telemetry import StateLog, log_event
+from rl4sys_stream.worker.checkpoint import stage_checkpoint
+from rl4sys_stream.worker.health import Health
+from rl4sys_stream.worker.intake import Intake
+from rl4sys_stream.worker.plan import WorkerPlan
+from rl4sys_stream.worker.settlement import Accepted, Books, Settlement
+from rl4sys_stream.worker.statistics import RolloutStatistics
+
+__all__ = ["Session", "Tenure"]
+
+logger = logging.getLogger("rl4sys_stream.worker")
+
+TAKE_TIMEOUT_S = 0.2
+REFUSED_BATCH = 500
+"""Entries settled without training that wait for the next version at most; then they get a commit
+of their own, so that a stream full of unusable entries does not fill the broker."""
+REFUSED_AGE_S = 1.0
+RETRY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """What a session works with; all of it belongs to this session alone.
+
+    Attributes:
+        broker: For everything but the blocking reads and the renewals.
+        keys: Of the client.
+        plan: What to train.
+        token: Fencing token of the held lease.
+        clock: For stamps and intervals.
+        health: Renews the lease meanwhile.
+        stopping: True once the process was asked to stop.
+        pause: Waits that many seconds, or less if asked to stop.
+    """
+
+    broker: Broker
+    keys: ClientKeys
+    plan: WorkerPlan
+    token: str
+    clock: Clock
+    health: Health
+    stopping: Callable[[], bool]
+    pause: Callable[[float], None]
+
+
+class Session:
+    """Takes entries in, trains, commits. Used by one thread."""
+
+    def __init__(
+        self,
+        tenure: Tenure,
+        algorithm: Algorithm,
+        head: Head | None,
+        statistics: RolloutStatistics,
+        books: Books,
+        intake: Intake,
+    ) -> None:
+        """Continue `head` with an `algorithm` in exactly that state.
+
+        Args:
+            tenure: Surroundings.
+            algorithm: Loaded from the head's checkpoint, or fresh where there is no head.
+            head: What is committed, None before the first version.
+            statistics: From the same checkpoint.
+            books: Over the committed ledgers.
+            intake: Started by `run`.
+        """
+        self._tenure = tenure
+        self._algorithm = algorithm
+        self._head = head
+        self._statistics = statistics
+        self._books = books
+        self._intake = intake
+        settings = tenure.plan.settings
+        self._publisher = Publisher(
+            tenure.broker, tenure.keys, retain_versions=settings.retain_versions
+        )
+        # Before the first update the algorithm holds exactly the weights of the head.
+        self._base: Base | None = None
+        if head is not None:
+            weights = algorithm.export().weights
+            self._base = Base(head.version, head.token, weights)
+        self._failed_updates = 0
+        self._oldest_refusal = 0.0
+        self._log = StateLog(logger, client=tenure.keys.client)
+
+    def run(self) -> None:
+        """Work until asked to stop.
+
+        Raises:
+            FencedError: A newer worker owns the client.
+            CommitRefusedError: What is committed is not what this session started from.
+            BrokerError: The broker cannot be used.
+            NonFiniteError: Updates kept failing.
+        """
+        if self._head is None:
+            self._publish(Settlement((), (), {}, Counts(), Provenance()), None)
+        self._intake.start()
+        try:
+            while not self._tenure.stopping():
+                self._step()
+        finally:
+            self._intake.stop()
+        if self._books.unsettled:
+            self._settle_refused()
+
+    def _step(self) -> None:
+        if self._tenure.health.lost.is_set():
+            raise FencedError(f"{self._tenure.keys.client}: a newer worker holds the lease")
+        candidate = self._intake.take(TAKE_TIMEOUT_S)
+        if candidate is not None:
+            for accepted in self._books.accept(candidate, self._require_head()):
+                self._observe(accepted)
+        else:
+            self._tenure.health.set_state("idle")
+        if self._algorithm.ready() or self._commit_is_full():
+            self._train()
+        elif self._refusals_due():
+            self._settle_refused()
+
+    def _observe(self, accepted: Accepted) -> None:
+        self._algorithm.observe(Sample(accepted.trajectory, accepted.lag))
+
+    def _commit_is_full(self) -> bool:
+        """A rollout of very short trajectories must still fit into one commit."""
+        limit = self._tenure.plan.settings.max_commit_entries
+        return self._books.accepted > 0 and self._books.accepted + self._books.unsettled >= limit
+
+    def _refusals_due(self) -> bool:
+        waiting = self._books.unsettled
+        now = self._tenure.clock.monotonic()
+        if not waiting:
+            self._oldest_refusal = now
+            return False
+        return waiting >= REFUSED_BATCH or now - self._oldest_refusal >= REFUSED_AGE_S
+
+    def _train(self) -> None:
+        self._tenure.health.set_state("training")
+        begun = self._tenure.clock.monotonic()
+        try:
+            report = self._algorithm.update()
+        except NonFiniteError as error:
+            self._give_up_rollout(error)
+            return
+        self._failed_updates = 0
+        for item in self._books.held():
+            self._statistics.add(item.address.agent_id, item.trajectory)
+        seconds = self._tenure.clock.monotonic() - begun
+        settlement = self._books.settle_trained()
+        timing = {"time/update_s": seconds, "stream/waiting": float(self._intake.waiting)}
+        report = replace(report, metrics={**report.metrics, **timing})
+        self._publish(settlement, report)
+
+    def _give_up_rollout(self, error: NonFiniteError) -> None:
+        """The update was rolled back; the same samples would fail again, so they are set aside."""
+        self._failed_updates += 1
+        self._algorithm.discard()
+        entries = self._books.refuse_accepted(f"the update on it was not finite: {error}")
+        log_event(
+            logger,
+            logging.ERROR,
+            "worker.update_rolled_back",
+            client=self._tenure.keys.client,
+            error=error,
+            failures=self._failed_updates,
+            quarantined=entries,
+        )
+        self._settle_refused()
+        if self._failed_updates >= self._tenure.plan.settings.max_failed_updates:
+            raise NonFiniteError(
+                f"{self._failed_updates} updates in a row were not finite ({error}); look at the "
+                "rewards and observations in the quarantine, or lower learning_rate"
+            ) from error
+
+    def _publish(self, settlement: Settlement, report: UpdateReport | None) -> None:
+        """Stage the algorithm as the next version, and commit it with what it was trained on."""
+        tenure, old = self._tenure, self._head
+        export = self._algorithm.export()
+        version = old.version + 1 if old else 1
+        metrics = dict(report.metrics) if report else {}
+        metrics |= self._statistics.metrics()
+        metrics["time/total_timesteps"] = float(settlement.counts.steps)
+        now_ms = tenure.clock.wall_ms()
+        checkpoint_key = tenure.keys.checkpoint(version, tenure.token)
+        ttl_s = int(tenure.plan.settings.stage_ttl_s)
+        state = self._algorithm.state()
+        stage_checkpoint(tenure.broker, checkpoint_key, state, self._statistics, ttl_s=ttl_s)
+        staged = self._publisher.stage(
+            version=version,
+            token=tenure.token,
+            lineage=tenure.plan.lineage,
+            weights=export.weights,
+            extras=export.extras,
+            base=self._base,
+            manifest=old.manifest if old else (),
+            provenance=settlement.provenance,
+            metrics=metrics,
+            wall_ms=now_ms,
+            ttl_s=ttl_s,
+        )
+        head = Head(
+            version=version,
+            token=tenure.token,
+            lineage=tenure.plan.lineage,
+            model=staged.key,
+            checkpoint=checkpoint_key,
+            manifest=staged.manifest,
+            counts=settlement.counts,
+            updated_ms=now_ms,
+        )
+        record = {"version": version, "time_ms": now_ms, "metrics": metrics}
+        notice = {"version": version, "token": tenure.token, "lineage": tenure.plan.lineage}
+        self._commit(
+            settlement,
+            head,
+            staged=(staged.key, checkpoint_key),
+            pruned=self._pruned_keys(staged.pruned),
+            metrics=msgspec.json.encode(record),
+            notice=msgspec.json.encode(notice),
+        )
+        self._note_published(export, settlement, metrics)
+
+    def _note_published(
+        self, export: PolicyExport, settlement: Settlement, metrics: dict[str, float]
+    ) -> None:
+        head = self._require_head()
+        self._base = Base(head.version, head.token, export.weights)
+        log_event(
+            logger,
+            logging.INFO,
+            "worker.committed",
+            client=self._tenure.keys.client,
+            version=head.version,
+            trajectories=settlement.provenance.trajectories,
+            steps=settlement.counts.steps,
+            ep_rew_mean=round(metrics.get("rollout/ep_rew_mean", float("nan")), 2),
+            policy_lag=metrics.get("policy/lag_max", 0),
+        )
+
+    def _pruned_keys(self, pruned: tuple[ManifestEntry, ...]) -> tuple[str, ...]:
+        keys = self._tenure.keys
+        return tuple(
+            key
+            for entry in pruned
+            for key in (
+                keys.model(entry.version, entry.token),
+                keys.checkpoint(entry.version, entry.token),
+            )
+        )
+
+    def _settle_refused(self) -> None:
+        settlement = self._books.settle_refused()
+        head = replace(
+            self._require_head(),
+            counts=settlement.counts,
+            updated_ms=self._tenure.clock.wall_ms(),
+        )
+        self._commit(settlement, head)
+
+    def _commit(
+        self,
+        settlement: Settlement,
+        head: Head,
+        *,
+        staged: tuple[str, ...] = (),
+        pruned: tuple[str, ...] = (),
+        metrics: bytes = b"",
+        notice: bytes = b"",
+    ) -> None:
+        old = self._head
+        work = Commit(
+            commit_id=new_commit_id(),
+            token=self._tenure.token,
+            expect_version=old.version if old else 0,
+            expect_token=old.token if old else "",
+            head=head,
+            staged=staged,
+            settled=settlement.entry_ids,
+            refusals=settlement.refusals,
+            deleted=settlement.entry_ids,
+            watermarks=settlement.watermarks,
+            pruned=pruned,
+            metrics=metrics,
+            notice=notice,
+        )
+        self._intake.settle(lambda: self._commit_until_answered(work), settlement.entry_ids)
+        self._head = head
+
+    def _commit_until_answered(self, work: Commit) -> CommitResult:
+        """Repeat a commit whose reply was lost: the broker recognises it by its id."""
+        tenure = self._tenure
+        while True:
+            try:
+                result = commit(tenure.broker, tenure.keys, work)
+            except BrokerUnavailableError as error:
+                self._log.set("worker.commit", "unanswered", error=error)
+                if tenure.stopping():
+                    raise
+                tenure.pause(RETRY_S)
+                continue
+            self._log.set("worker.commit", "answered", level=logging.DEBUG)
+            return result
+
+    def _require_head(self) -> Head:
+        if self._head is None:
+            raise RuntimeError("no version was published")
+        return self._head
