@@ -1,0 +1,123 @@
+"""Hyperparameters of the learners, under Stable-Baselines3's names and with its PPO defaults.
+
+They belong to the worker and may change between runs of one client; what may not change is in
+`ClientSpec`.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+
+from rl4sys_stream.config.schema import different_paths, read_struct
+from rl4sys_stream.errors import ConfigError
+
+__all__ = ["PPOParameters"]
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class PPOParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How PPO (Schulman et al. 2017, arXiv:1707.06347) trains.
+
+    Attributes:
+        learning_rate: Adam's step size for the actor, and for the critic unless it has its own.
+        critic_learning_rate: Adam's step size for the critic; None takes `learning_rate`.
+        learning_rate_schedule: "constant", or "linear": both rates fall to 0 at `total_timesteps`.
+        total_timesteps: Environment steps at which a linear schedule ends; read by it alone.
+        n_steps: Environment steps, over all agents of the client, that one update trains on.
+        batch_size: Steps in a minibatch; at most `n_steps`.
+        n_epochs: Passes over the rollout in one update.
+        gamma: Discount factor.
+        gae_lambda: λ of generalised advantage estimation (Schulman et al. 2015, arXiv:1506.02438).
+        clip_range: ε of the clipped objective.
+        clip_range_vf: Largest change of a value in one update, in units of return; None: no limit.
+        normalize_advantage: Whether each minibatch's advantages get mean 0 and deviation 1.
+        ent_coef: Weight of the entropy bonus.
+        vf_coef: Weight of the value loss.
+        max_grad_norm: Longest gradient, by its 2-norm.
+        target_kl: An update stops early at 1.5 times this mean KL divergence; None: never.
+        normalize_observations: Whether observations are standardised by running statistics, which
+            are published with each model version.
+        clip_observations: Largest magnitude of a standardised observation, in deviations.
+        seed: Of the learner's initial weights and minibatch order; None: fresh for each lineage.
+    """
+
+    learning_rate: Positive = 3e-4
+    critic_learning_rate: Positive | None = None
+    learning_rate_schedule: Literal["constant", "linear"] = "constant"
+    total_timesteps: Count | None = None
+    n_steps: Count = 2048
+    batch_size: Count = 64
+    n_epochs: Count = 10
+    gamma: Fraction = 0.99
+    gae_lambda: Fraction = 0.95
+    clip_range: Positive = 0.2
+    clip_range_vf: Positive | None = None
+    normalize_advantage: bool = True
+    ent_coef: NonNegative = 0.0
+    vf_coef: NonNegative = 0.5
+    max_grad_norm: Positive = 0.5
+    target_kl: Positive | None = None
+    normalize_observations: bool = False
+    clip_observations: Positive = 10.0
+    seed: Seed | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse combinations that cannot train.
+
+        Raises:
+            ConfigError: With the inequality in words.
+        """
+        if self.batch_size > self.n_steps:
+            raise ConfigError(
+                f"a minibatch of {self.batch_size} steps is larger than the rollout it is drawn "
+                f"from: batch_size must be <= n_steps, which is {self.n_steps}",
+                path="batch_size",
+            )
+        if self.normalize_advantage and self.batch_size == 1:
+            raise ConfigError(
+                "one advantage has no deviation to normalise by: batch_size must be >= 2, or "
+                "normalize_advantage false",
+                path="batch_size",
+            )
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        if self.learning_rate_schedule != "linear":
+            return
+        if self.total_timesteps is None:
+            raise ConfigError(
+                "a linear schedule needs its end: set total_timesteps, or "
+                'learning_rate_schedule to "constant"',
+                path="learning_rate_schedule",
+            )
+        if self.total_timesteps < self.n_steps:
+            raise ConfigError(
+                f"the schedule would end before the first update: total_timesteps must be >= "
+                f"n_steps, which is {self.n_steps}",
+                path="total_timesteps",
+            )
+
+    def to_json(self) -> dict[str, object]:
+        """The parameters as JSON-ready data, every field present."""
+        return {name: getattr(self, name) for name in self.__struct_fields__}
+
+    @classmethod
+    def from_json(
+        cls, data: Mapping[str, object], *, path: str = "algorithm_parameters"
+    ) -> "PPOParameters":
+        """What `to_json` gave, read back; fields that are left out keep their defaults.
+
+        Raises:
+            ConfigError: If a key is unknown, or a value mistyped or out of range.
+        """
+        return read_struct(cls, data, path=path)
+
+    def differences(self, other: "PPOParameters") -> tuple[str, ...]:
+        """Names of the fields in which `other` differs, sorted."""
+        return different_paths(self.to_json(), other.to_json())

@@ -1,0 +1,128 @@
+"""Settings of the two processes: the agent in the application, and the worker that trains."""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from rl4sys_stream.errors import ConfigError
+
+__all__ = ["AgentSettings", "WorkerSettings"]
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+EntryBytes = Annotated[int, msgspec.Meta(ge=1 << 10, le=512 << 20)]
+CommitEntries = Annotated[int, msgspec.Meta(ge=1, le=4000)]
+Versions = Annotated[int, msgspec.Meta(ge=2)]
+BlockSeconds = Annotated[float, msgspec.Meta(gt=0, le=2)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
+RENEWALS_PER_LEASE: Final = 3
+"""A lease outlives two lost renewals, so that one slow answer does not cost the worker its job."""
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an agent records, queues and sends trajectories, and refreshes its policy.
+
+    Attributes:
+        max_trajectory_steps: A longer episode is cut into trajectories of this many steps, which
+            bootstrap from the observation at the cut.
+        queue_entries: Ended trajectories that may wait for the sender.
+        queue_bytes: Their size, encoded.
+        drop_policy: What happens when the queue is full: "drop_oldest", "drop_newest", or "block",
+            which makes the application wait. Drops are counted.
+        block_timeout_s: Longest wait under "block", after which the newest is dropped.
+        high_water_entries: The sender pauses while this many unsettled entries lie in the stream.
+        high_water_bytes: The sender pauses while unsettled entries of this size lie there
+            (estimated from the mean size of this agent's own).
+        reward_timeout_s: An ended trajectory whose rewards are still missing after this long is
+            quarantined, and counted.
+        retain_s: A sent entry is kept this long after the broker's answer, to be offered again if
+            the broker loses it; above the broker's fsync interval and replica lag.
+        retain_bytes: Size of what is kept so; sending pauses while it is full.
+        poll_interval_s: Longest time between two looks for a newer model, notices apart.
+        heartbeat_s: Time between two heartbeats, which carry the agent's counts.
+        seed: Of the sampling of actions; None: fresh. Agents that share a seed draw the same
+            numbers, so give each process its own.
+    """
+
+    max_trajectory_steps: Count = 256
+    queue_entries: Count = 4096
+    queue_bytes: Count = 64 << 20
+    drop_policy: Literal["drop_oldest", "drop_newest", "block"] = "drop_oldest"
+    block_timeout_s: Seconds | None = None
+    high_water_entries: Count = 4096
+    high_water_bytes: Count = 256 << 20
+    reward_timeout_s: Seconds = 600.0
+    retain_s: Seconds = 3.0
+    retain_bytes: Count = 64 << 20
+    poll_interval_s: Seconds = 1.0
+    heartbeat_s: Seconds = 1.0
+    seed: Seed | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse settings under which an application could hang.
+
+        Raises:
+            ConfigError: If `drop_policy` is "block" without a timeout.
+        """
+        if self.drop_policy == "block" and self.block_timeout_s is None:
+            raise ConfigError(
+                'drop_policy "block" makes the application wait, so it needs a limit: set '
+                "block_timeout_s, in seconds",
+                path="block_timeout_s",
+            )
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a worker takes in, commits and publishes.
+
+    Attributes:
+        max_policy_lag: Trajectories acted by a model this many versions behind the learner's, or
+            fewer, are trained on; older ones are dropped, and counted. At least 1, because agents
+            act while the worker trains.
+        lease_s: A worker that has not renewed its lease for this long may be replaced.
+        lease_renew_s: Time between two renewals; at most a third of `lease_s`.
+        max_entry_bytes: A larger stream entry is quarantined unread.
+        max_entry_steps: So is one with more steps.
+        max_commit_entries: Entries that one commit settles; 4000 hold the broker for about 10 ms.
+        read_entries: Entries asked for in one read of the stream.
+        read_block_s: Longest wait of one read; at most 2, so that a stop is noticed.
+        retain_versions: Model versions kept in the broker, each with its checkpoint.
+        stage_ttl_s: A staged but uncommitted model or checkpoint expires after this long; above
+            `lease_s`.
+        max_failed_updates: The worker stops after this many non-finite updates in a row.
+        torch_threads: Threads of PyTorch.
+    """
+
+    max_policy_lag: Count = 8
+    lease_s: Seconds = 10.0
+    lease_renew_s: Seconds = 3.0
+    max_entry_bytes: EntryBytes = 8 << 20
+    max_entry_steps: Count = 65_536
+    max_commit_entries: CommitEntries = 4000
+    read_entries: Count = 256
+    read_block_s: BlockSeconds = 1.0
+    retain_versions: Versions = 16
+    stage_ttl_s: Seconds = 120.0
+    max_failed_updates: Count = 3
+    torch_threads: Count = 1
+
+    def __post_init__(self) -> None:
+        """Refuse settings under which a healthy worker would lose its client.
+
+        Raises:
+            ConfigError: With the inequality in words.
+        """
+        if self.lease_s < RENEWALS_PER_LEASE * self.lease_renew_s:
+            raise ConfigError(
+                f"a lease must outlive two lost renewals: lease_s must be >= "
+                f"{RENEWALS_PER_LEASE} x lease_renew_s, which is {self.lease_renew_s:g}; "
+                f"not {self.lease_s:g}",
+                path="lease_s",
+            )
+        if self.stage_ttl_s <= self.lease_s:
+            raise ConfigError(
+                f"what is staged must outlive the lease it is committed under: stage_ttl_s must "
+                f"be > lease_s, which is {self.lease_s:g}; not {self.stage_ttl_s:g}",
+                path="stage_ttl_s",
+            )

@@ -1,0 +1,173 @@
+"""The fixed part of a client's definition: what the registry compares, and agents act by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Final, Literal
+
+import msgspec
+import orjson
+
+from rl4sys_stream.config.schema import check_keys, different_paths, nearest, read_struct, shown
+from rl4sys_stream.errors import ConfigError
+from rl4sys_stream.spaces import Box, Discrete, Space, space_from_json, space_to_json
+
+__all__ = ["ALGORITHMS", "ClientSpec", "NetworkSpec", "check_actions", "check_algorithm"]
+
+ALGORITHMS: Final = ("PPO",)
+"""Names of the algorithms that a worker can train."""
+
+_KNOWN_UNAVAILABLE: Final = {
+    "DQN": "DQN is planned, but this version cannot train it yet",
+    "PPO_Continuous": "continuous actions are planned, but this version cannot train them yet",
+}
+
+Width = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+
+
+class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Multilayer perceptrons: one for the actor and one for the critic, no shared layers.
+
+    Attributes:
+        hidden_sizes: Widths of the actor's hidden layers, first to last; [] makes it linear.
+        activation: Of the hidden layers, in both networks.
+        critic_hidden_sizes: Widths of the critic's hidden layers; None: as the actor's.
+    """
+
+    hidden_sizes: tuple[Width, ...] = (64, 64)
+    activation: Literal["tanh", "relu"] = "tanh"
+    critic_hidden_sizes: tuple[Width, ...] | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The network as JSON-ready data, every field present."""
+        critic = self.critic_hidden_sizes
+        return {
+            "hidden_sizes": list(self.hidden_sizes),
+            "activation": self.activation,
+            "critic_hidden_sizes": None if critic is None else list(critic),
+        }
+
+
+def check_algorithm(name: object, *, path: str = "algorithm") -> str:
+    """`name`, if a worker can train it.
+
+    Raises:
+        ConfigError: If not; it says which can.
+    """
+    available = f"available: {', '.join(ALGORITHMS)}"
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"expected the name of an algorithm, not {shown(name)}; {available}", path=path
+        )
+    if name in ALGORITHMS:
+        return name
+    if name in _KNOWN_UNAVAILABLE:
+        raise ConfigError(f"{_KNOWN_UNAVAILABLE[name]}; {available}", path=path)
+    guess = nearest(name, (*ALGORITHMS, *_KNOWN_UNAVAILABLE))
+    hint = f"did you mean {guess!r}? " if guess else ""
+    raise ConfigError(f"unknown algorithm {shown(name)}; {hint}{available}", path=path)
+
+
+def check_actions(algorithm: str, action_space: Space) -> None:
+    """Refuse actions that `algorithm` cannot choose.
+
+    Raises:
+        ConfigError: If they are not Discrete.
+    """
+    if not isinstance(action_space, Discrete):
+        raise ConfigError(
+            f"{algorithm} needs Discrete actions in this version, not {action_space}; divide the "
+            "range into steps and number them",
+            path="action_space",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSpec:
+    """What all agents and workers of a client agree on; fixed by the first registration.
+
+    Attributes:
+        algorithm: Name of the algorithm, one of `ALGORITHMS`.
+        observation_space: What the application observes.
+        action_space: What it can do.
+        network: Shape of the networks.
+    """
+
+    algorithm: str = "PPO"
+    observation_space: Space
+    action_space: Space
+    network: NetworkSpec = field(default_factory=NetworkSpec)
+
+    def __post_init__(self) -> None:
+        """Refuse an algorithm that does not exist or does not fit the spaces.
+
+        Raises:
+            ConfigError: With what is available.
+        """
+        check_algorithm(self.algorithm)
+        for name in ("observation_space", "action_space"):
+            if not isinstance(getattr(self, name), Box | Discrete):
+                raise ConfigError(
+                    f"expected a Box or Discrete of rl4sys_stream.spaces, not "
+                    f"{shown(getattr(self, name))}; as_space() converts Gymnasium's",
+                    path=name,
+                )
+        check_actions(self.algorithm, self.action_space)
+
+    def to_json(self) -> dict[str, object]:
+        """The spec as JSON-ready data, every field present; `from_json` reads it back equal."""
+        return {
+            "algorithm": self.algorithm,
+            "observation_space": space_to_json(self.observation_space),
+            "action_space": space_to_json(self.action_space),
+            "network_architecture": self.network.to_json(),
+        }
+
+    def to_bytes(self) -> bytes:
+        """`to_json` as canonical bytes: equal specs give equal bytes (sorted keys, no spaces)."""
+        return orjson.dumps(self.to_json(), option=orjson.OPT_SORT_KEYS)
+
+    @classmethod
+    def from_json(cls, data: object, *, path: str = "") -> "ClientSpec":
+        """The spec that `data` describes.
+
+        Args:
+            data: What `to_json` gave.
+            path: Dotted path of `data`, for messages.
+
+        Raises:
+            ConfigError: If a key is unknown or missing, or a value mistyped.
+        """
+        keys = ("algorithm", "observation_space", "action_space", "network_architecture")
+        prefix = f"{path}." if path else ""
+        if not isinstance(data, Mapping):
+            raise ConfigError(f"expected a spec with the keys {', '.join(keys)}", path=path)
+        check_keys(data, keys, path=path)
+        if missing := [key for key in keys if key not in data]:
+            raise ConfigError("missing", path=prefix + missing[0])
+        network = data["network_architecture"]
+        if not isinstance(network, Mapping):
+            raise ConfigError("expected an object", path=f"{prefix}network_architecture")
+        return cls(
+            algorithm=check_algorithm(data["algorithm"], path=f"{prefix}algorithm"),
+            observation_space=space_from_json(
+                data["observation_space"], path=f"{prefix}observation_space"
+            ),
+            action_space=space_from_json(data["action_space"], path=f"{prefix}action_space"),
+            network=read_struct(NetworkSpec, network, path=f"{prefix}network_architecture"),
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "ClientSpec":
+        """The spec in `to_bytes`' form.
+
+        Raises:
+            ConfigError: If it is not JSON, or not a spec.
+        """
+        try:
+            return cls.from_json(orjson.loads(data))
+        except orjson.JSONDecodeError as error:
+            raise ConfigError(f"the client's spec is not JSON: {error}") from None
+
+    def differences(self, other: "ClientSpec") -> tuple[str, ...]:
+        """Dotted paths, sorted, at which `other` differs: "network_architecture.activation"."""
+        return different_paths(self.to_json(), other.to_json())

@@ -1,0 +1,1 @@
+"""Tests of the configuration: what loads, what is refused, and in which words."""

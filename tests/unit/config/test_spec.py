@@ -1,0 +1,118 @@
+"""The client's fixed part: canonical bytes, differences, and what does not fit."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rl4sys_stream.config import ClientSpec, NetworkSpec
+from rl4sys_stream.errors import ConfigError
+from rl4sys_stream.spaces import Box, Discrete
+
+LUNAR = ClientSpec(observation_space=Box((8,)), action_space=Discrete(4))
+
+specs = st.builds(
+    ClientSpec,
+    observation_space=st.one_of(
+        st.builds(Discrete, st.integers(1, 1000)),
+        st.builds(
+            Box,
+            st.lists(st.integers(1, 9), max_size=3).map(tuple),
+            st.none() | st.floats(-1e9, 0),
+            st.none() | st.floats(1, 1e9),
+        ),
+    ),
+    action_space=st.builds(Discrete, st.integers(1, 1000)),
+    network=st.builds(
+        NetworkSpec,
+        hidden_sizes=st.lists(st.integers(1, 512), max_size=3).map(tuple),
+        activation=st.sampled_from(["tanh", "relu"]),
+        critic_hidden_sizes=st.none() | st.lists(st.integers(1, 512), max_size=3).map(tuple),
+    ),
+)
+
+
+@given(specs, specs)
+def test_specs_survive_bytes_and_are_equal_exactly_if_their_bytes_are(one, other):
+    """The registry may compare bytes."""
+    assert ClientSpec.from_bytes(one.to_bytes()) == one
+    assert (one.to_bytes() == other.to_bytes()) == (one == other)
+    assert (one.differences(other) == ()) == (one == other)
+
+
+def test_canonical_bytes_do_not_change():
+    """Frozen: clients registered by an earlier release must still compare equal."""
+    assert LUNAR.to_bytes() == (
+        b'{"action_space":{"n":4,"type":"discrete"},"algorithm":"PPO",'
+        b'"network_architecture":{"activation":"tanh","critic_hidden_sizes":null,'
+        b'"hidden_sizes":[64,64]},"observation_space":{"shape":[8],"type":"box"}}'
+    )
+
+
+def test_differences_are_dotted_paths():
+    """The message of a refused registration is made of these."""
+    other = replace(
+        LUNAR, action_space=Discrete(5), network=NetworkSpec(activation="relu", hidden_sizes=(8,))
+    )
+    assert LUNAR.differences(other) == (
+        "action_space.n",
+        "network_architecture.activation",
+        "network_architecture.hidden_sizes",
+    )
+
+
+def test_continuous_actions_are_refused_with_a_way_out():
+    """PPO here has a categorical policy."""
+    with pytest.raises(ConfigError, match=r"needs Discrete actions.*divide the range") as caught:
+        replace(LUNAR, action_space=Box((2,)))
+    assert caught.value.path == "action_space"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("DQN", "DQN is planned, but this version cannot train it yet; available: PPO"),
+        ("ppo", "did you mean 'PPO'\\? available: PPO"),
+        ("A2C", "unknown algorithm 'A2C'; available: PPO"),
+    ],
+)
+def test_an_algorithm_that_cannot_be_trained_is_refused_with_those_that_can(name, words):
+    """Known, misspelt and unknown names each get their own answer."""
+    with pytest.raises(ConfigError, match=words):
+        replace(LUNAR, algorithm=name)
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"networks": {}}, "networks"),
+        ({"algorithm": 3}, "algorithm"),
+        ({"action_space": {"type": "discrete", "n": 0}}, "action_space"),
+        ({"network_architecture": []}, "network_architecture"),
+        ({"network_architecture": {"hidden_size": [1]}}, "network_architecture.hidden_size"),
+    ],
+)
+def test_a_bad_spec_from_the_registry_is_refused_with_its_path(change, path):
+    """Other languages write specs too."""
+    with pytest.raises(ConfigError) as caught:
+        ClientSpec.from_json(LUNAR.to_json() | change)
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize("key", ["algorithm", "observation_space", "network_architecture"])
+def test_a_spec_without_one_of_its_keys_is_refused(key):
+    """No default may stand in for what all agents must agree on."""
+    data = LUNAR.to_json()
+    del data[key]
+    with pytest.raises(ConfigError, match="missing") as caught:
+        ClientSpec.from_json(data)
+    assert caught.value.path == key
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", json.dumps("PPO").encode()])
+def test_bytes_that_are_no_spec_are_refused(data):
+    """A damaged registry entry is named as such."""
+    with pytest.raises(ConfigError):
+        ClientSpec.from_bytes(data)
