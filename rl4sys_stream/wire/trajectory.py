@@ -1,0 +1,308 @@
+"""Trajectories as the fields of one stream entry: a JSON header and a raw column a quantity.
+
+| field       | holds                                                           |
+|-------------|-----------------------------------------------------------------|
+| `h`         | the header, JSON (see header.py)                                |
+| `obs`       | `<f4 [T, obs_dim]`                                              |
+| `action`    | `<i8 [T]`                                                       |
+| `reward`    | `<f4 [T]`                                                       |
+| `log_prob`  | `<f4 [T]`, natural logarithm, by the policy that acted          |
+| `mask`      | `|u1 [T, n_actions]`, 1 = allowed; absent if nothing was masked |
+| `final_obs` | `<f4 [obs_dim]`; absent only after `terminated`                 |
+
+Beside them stand `agent_id`, `seq` and `floor` (see `EntryAddress`), which stay readable when the
+rest is not. Shapes in the header leave T out. A reader ignores header keys and entry fields that it
+does not know, but refuses unknown columns: a column is data that the learner was meant to use.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from rl4sys_stream.errors import WireFormatError
+from rl4sys_stream.wire.address import (
+    EntryAddress,
+    address_fields,
+    decode_address,
+    entry_field,
+)
+from rl4sys_stream.wire.format import (
+    FLOAT32,
+    INT64,
+    TRAJECTORY_CODEC,
+    TRAJECTORY_FORMAT,
+    UINT8,
+    End,
+    WireLimits,
+)
+from rl4sys_stream.wire.header import Header, Run, read_header
+from rl4sys_stream.wire.tensor import Column, decode_array, encode_array
+
+__all__ = [
+    "BehaviorRun",
+    "End",
+    "EntryAddress",
+    "Trajectory",
+    "TrajectorySpec",
+    "address_fields",
+    "decode_address",
+    "decode_trajectory",
+    "encode_trajectory",
+]
+
+LOG_PROB_SLACK: Final = 1e-6
+"""How far above 0 rounding may take the logarithm of a probability."""
+
+
+@dataclass(frozen=True, slots=True)
+class BehaviorRun:
+    """Consecutive steps whose actions were chosen by one model.
+
+    Attributes:
+        version: Of the model; 0 before the agent had any.
+        token: Of the model, 1 to 128 printable ASCII characters; "" exactly for version 0.
+        steps: How many, at least 1.
+    """
+
+    version: int
+    token: str
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trajectory:
+    """T ≥ 1 contiguous steps of one agent.
+
+    Decoded arrays are read-only views of the received bytes.
+
+    Attributes:
+        observations: `float32 [T, obs_dim]`, finite; what each action was chosen on.
+        actions: `int64 [T]`, in 0 … n_actions − 1.
+        rewards: `float32 [T]`, finite; what each action brought.
+        log_probs: `float32 [T]`, ≤ 0, finite; of each action under the model that chose it.
+        masks: `bool [T, n_actions]`, True = allowed, or None if nothing was forbidden.
+        final_observation: `float32 [obs_dim]`, finite; what the last action led to. None only if
+            `end` is TERMINATED.
+        end: Why the trajectory ends.
+        behavior: Which models acted, in order; their steps add up to T.
+        episode: Ordinal of the episode within the agent.
+        offset: Steps of the same episode before this trajectory.
+        created_ms: When it was sealed, milliseconds since 1970 UTC by the agent's clock.
+    """
+
+    observations: NDArray[np.float32]
+    actions: NDArray[np.int64]
+    rewards: NDArray[np.float32]
+    log_probs: NDArray[np.float32]
+    masks: NDArray[np.bool_] | None
+    final_observation: NDArray[np.float32] | None
+    end: End
+    behavior: tuple[BehaviorRun, ...]
+    episode: int
+    offset: int
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectorySpec:
+    """What a client's trajectories must look like.
+
+    Attributes:
+        obs_dim: Length of a flattened observation.
+        n_actions: Size of the discrete action space.
+        limits: Largest entry.
+    """
+
+    obs_dim: int
+    n_actions: int
+    limits: WireLimits = field(default_factory=WireLimits)
+
+
+def encode_trajectory(trajectory: Trajectory) -> tuple[tuple[bytes, bytes], ...]:
+    """The entry's fields without its address (see `address_fields`).
+
+    Values are not looked at: the recorder checked them when they came in, the worker will again.
+
+    Raises:
+        WireFormatError: If the arrays do not fit each other, or the behavior does not add up.
+    """
+    steps = len(trajectory.actions)
+    _check_shapes(trajectory, steps)
+    _check_behavior(trajectory, steps)
+    arrays: dict[str, tuple[NDArray[Any], str]] = {
+        "obs": (trajectory.observations, FLOAT32),
+        "action": (trajectory.actions, INT64),
+        "reward": (trajectory.rewards, FLOAT32),
+        "log_prob": (trajectory.log_probs, FLOAT32),
+    }
+    if trajectory.masks is not None:
+        arrays["mask"] = (trajectory.masks, UINT8)
+    final = trajectory.final_observation
+    header = Header(
+        v=TRAJECTORY_FORMAT,
+        codec=TRAJECTORY_CODEC,
+        steps=steps,
+        cols={name: (dtype, array.shape[1:]) for name, (array, dtype) in arrays.items()},
+        behavior=tuple(Run(run.version, run.token, run.steps) for run in trajectory.behavior),
+        end=trajectory.end,
+        episode=trajectory.episode,
+        offset=trajectory.offset,
+        created_ms=trajectory.created_ms,
+        final_obs=None if final is None else (FLOAT32, final.shape),
+    )
+    fields = [(b"h", msgspec.json.encode(header))]
+    for name, (array, dtype) in arrays.items():
+        fields.append((name.encode(), encode_array(array, dtype)))
+    if final is not None:
+        fields.append((b"final_obs", encode_array(final, FLOAT32)))
+    return tuple(fields)
+
+
+def decode_trajectory(fields: Mapping[bytes, bytes], spec: TrajectorySpec) -> Trajectory:
+    """The trajectory in an entry's fields, checked against its own header and the client's spec.
+
+    Nothing is allocated beyond what was received until every size has been checked, and then only
+    a few bytes a step.
+
+    Args:
+        fields: All fields of the entry; those of the address are ignored.
+        spec: What the client registered.
+
+    Raises:
+        WireFormatError: If it does not decode, or breaks a promise of `Trajectory`. The entry will
+            never decode: quarantine it.
+        WireLimitError: If it is larger than `spec.limits`.
+    """
+    header = read_header(fields, spec.limits)
+    columns = _read_columns(fields, header, spec)
+    trajectory = Trajectory(
+        observations=columns["obs"],
+        actions=columns["action"],
+        rewards=columns["reward"],
+        log_probs=columns["log_prob"],
+        masks=_read_masks(columns.get("mask")),
+        final_observation=_read_final_observation(fields, header, spec),
+        end=header.end,
+        behavior=tuple(BehaviorRun(run.version, run.token, run.steps) for run in header.behavior),
+        episode=header.episode,
+        offset=header.offset,
+        created_ms=header.created_ms,
+    )
+    _check_behavior(trajectory, header.steps)
+    _check_values(trajectory, spec)
+    return trajectory
+
+
+def _read_columns(
+    fields: Mapping[bytes, bytes], header: Header, spec: TrajectorySpec
+) -> dict[str, NDArray[Any]]:
+    declared = header.cols
+    expected: dict[str, Column] = {
+        "obs": (FLOAT32, (spec.obs_dim,)),
+        "action": (INT64, ()),
+        "reward": (FLOAT32, ()),
+        "log_prob": (FLOAT32, ()),
+    }
+    if "mask" in declared:
+        expected["mask"] = (UINT8, (spec.n_actions,))
+    if declared.keys() != expected.keys():
+        name = min(declared.keys() ^ expected.keys())
+        raise WireFormatError(
+            f"column {name[:40]!r} is {'unknown' if name in declared else 'not declared'}; "
+            f"the columns are {', '.join(expected)}"
+        )
+    for name, column in expected.items():
+        if declared[name] != column:
+            raise WireFormatError(
+                f"column {name!r} is declared as {_words(declared[name])} a step; the client's "
+                f"spec says {_words(column)}"
+            )
+    return {
+        name: decode_array(
+            name, entry_field(fields, name.encode()), (dtype, (header.steps, *shape))
+        )
+        for name, (dtype, shape) in expected.items()
+    }
+
+
+def _read_masks(column: NDArray[Any] | None) -> NDArray[np.bool_] | None:
+    if column is None:
+        return None
+    if column.max() > 1:
+        raise WireFormatError("column 'mask' holds something else than 0 and 1")
+    return column.view(np.bool_)
+
+
+def _read_final_observation(
+    fields: Mapping[bytes, bytes], header: Header, spec: TrajectorySpec
+) -> NDArray[np.float32] | None:
+    if header.final_obs is None:
+        if header.end is not End.TERMINATED:
+            raise WireFormatError(f"the end is {header.end}, but there is no final observation")
+        return None
+    expected: Column = (FLOAT32, (spec.obs_dim,))
+    if header.final_obs != expected:
+        raise WireFormatError(
+            f"the final observation is declared as {_words(header.final_obs)}; the client's spec "
+            f"says {_words(expected)}"
+        )
+    return decode_array("final_obs", entry_field(fields, b"final_obs"), expected)
+
+
+def _words(column: Column) -> str:
+    # A hostile header may declare a dtype or a shape of thousands of parts.
+    return f"{column[0][:8]} {list(column[1][:8])}"
+
+
+def _check_shapes(trajectory: Trajectory, steps: int) -> None:
+    observations, final = trajectory.observations, trajectory.final_observation
+    if steps < 1 or observations.shape != (steps, *observations.shape[-1:]):
+        raise WireFormatError(f"{steps} actions for observations of shape {observations.shape}")
+    for name in ("actions", "rewards", "log_probs"):
+        shape = getattr(trajectory, name).shape
+        if shape != (steps,):
+            raise WireFormatError(f"{name} have shape {shape} in a trajectory of {steps} steps")
+    if final is None and trajectory.end is not End.TERMINATED:
+        raise WireFormatError(f"the end is {trajectory.end}, but there is no final observation")
+    if final is not None and final.shape != observations.shape[1:]:
+        raise WireFormatError(
+            f"the final observation has shape {final.shape}, the others {observations.shape[1:]}"
+        )
+    masks = trajectory.masks
+    if masks is not None and masks.shape != (steps, *masks.shape[-1:]):
+        raise WireFormatError(f"masks of shape {masks.shape} for {steps} steps")
+
+
+def _check_behavior(trajectory: Trajectory, steps: int) -> None:
+    total = 0
+    for run in trajectory.behavior:
+        if run.steps < 1 or run.version < 0 or (run.version == 0) != (run.token == ""):
+            raise WireFormatError(f"behavior run {run} is impossible")
+        total += run.steps
+    if total != steps:
+        raise WireFormatError(f"behavior covers {total} of {steps} steps")
+
+
+def _check_values(trajectory: Trajectory, spec: TrajectorySpec) -> None:
+    floats = {
+        "obs": trajectory.observations,
+        "reward": trajectory.rewards,
+        "log_prob": trajectory.log_probs,
+        "final_obs": trajectory.final_observation,
+    }
+    for name, array in floats.items():
+        if array is not None and not np.isfinite(array).all():
+            raise WireFormatError(f"column {name!r} holds a value that is not finite")
+    if trajectory.log_probs.max() > LOG_PROB_SLACK:
+        raise WireFormatError("a log_prob is above 0: no probability exceeds 1")
+    actions = trajectory.actions
+    if actions.min() < 0 or actions.max() >= spec.n_actions:
+        raise WireFormatError(f"an action is outside of 0 to {spec.n_actions - 1}")
+    masks = trajectory.masks
+    # An allowed action in every row, so no row forbids everything.
+    if masks is not None and not masks[np.arange(len(actions)), actions].all():
+        raise WireFormatError("an action was taken that its mask forbids")

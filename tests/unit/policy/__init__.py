@@ -1,0 +1,1 @@
+"""Acting: parity with torch, exact masks, honest log-probabilities."""

@@ -1,0 +1,133 @@
+"""Trajectories and weights of all shapes, and ways to damage their bytes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from rl4sys_stream.wire.snapshot import Weights
+from rl4sys_stream.wire.trajectory import BehaviorRun, End, Trajectory
+
+TOKENS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=12)
+COUNTS = st.integers(0, (1 << 53) - 1)
+SPECIAL_BITS = (
+    0x00000000,  # 0.0
+    0x80000000,  # -0.0
+    0x00000001,  # the smallest subnormal
+    0x807FFFFF,  # the largest negative subnormal
+    0x7F7FFFFF,  # the largest finite number
+    0x7F800000,  # infinity
+    0xFF800000,
+    0x7FC00000,  # a quiet NaN
+    0xFFC12345,  # another, negative, with a payload
+    0x7F800001,  # a signalling NaN
+)
+
+
+def finite(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Finite floats of every magnitude, subnormals and both zeros among them."""
+    bits = rng.integers(0, 1 << 32, shape, np.uint32)
+    values = bits.view(np.float32).copy()
+    values[~np.isfinite(values)] = -0.0
+    return values
+
+
+@st.composite
+def runs(draw: st.DrawFn, steps: int) -> tuple[BehaviorRun, ...]:
+    """Behavior runs that add up to `steps`."""
+    result = []
+    while steps:
+        length = draw(st.integers(1, steps))
+        version = draw(COUNTS)
+        result.append(BehaviorRun(version, draw(TOKENS) if version else "", length))
+        steps -= length
+    return tuple(result)
+
+
+@st.composite
+def trajectories(draw: st.DrawFn) -> tuple[Trajectory, int, int]:
+    """A valid trajectory with the obs_dim and n_actions of its client."""
+    steps = draw(st.integers(1, 40))
+    obs_dim, n_actions = draw(st.integers(1, 9)), draw(st.integers(1, 6))
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    end = draw(st.sampled_from(End))
+    actions = rng.integers(0, n_actions, steps)
+    masks = None
+    if draw(st.booleans()):
+        masks = rng.random((steps, n_actions)) < 0.5
+        masks[np.arange(steps), actions] = True
+    has_final = end is not End.TERMINATED or draw(st.booleans())
+    trajectory = Trajectory(
+        observations=finite(rng, (steps, obs_dim)),
+        actions=actions,
+        rewards=finite(rng, (steps,)),
+        log_probs=-np.abs(finite(rng, (steps,))),
+        masks=masks,
+        final_observation=finite(rng, (obs_dim,)) if has_final else None,
+        end=end,
+        behavior=draw(runs(steps)),
+        episode=draw(COUNTS),
+        offset=draw(COUNTS),
+        created_ms=draw(COUNTS),
+    )
+    return trajectory, obs_dim, n_actions
+
+
+def assert_same_trajectory(left: Trajectory, right: Trajectory) -> None:
+    """Equal in every bit, type and shape."""
+    for name in Trajectory.__slots__:
+        a, b = getattr(left, name), getattr(right, name)
+        if isinstance(a, np.ndarray):
+            assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes()), name
+        else:
+            assert a == b, name
+
+
+@st.composite
+def weights_pairs(draw: st.DrawFn) -> tuple[Weights, Weights]:
+    """Two sets of weights of one layout: any bits at all, or a small step apart."""
+    shapes = draw(st.lists(st.lists(st.integers(1, 5), max_size=3), min_size=1, max_size=4))
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    small_step = draw(st.booleans())
+    base: dict[str, Any] = {}
+    new: dict[str, Any] = {}
+    for index, shape in enumerate(shapes):
+        base[f"t{index}"] = any_bits(rng, shape)
+        step = rng.integers(-3, 4, shape).astype(np.uint32)  # wraps
+        bits = base[f"t{index}"].view(np.uint32) + step
+        new[f"t{index}"] = bits.view(np.float32) if small_step else any_bits(rng, shape)
+    return Weights.from_tensors(base), Weights.from_tensors(new)
+
+
+def any_bits(rng: np.random.Generator, shape: list[int]) -> NDArray[np.float32]:
+    """Any 32 bits as floats, every third one from `SPECIAL_BITS`."""
+    bits = rng.integers(0, 1 << 32, shape, np.uint32)
+    special = rng.choice(np.array(SPECIAL_BITS, np.uint32), shape)
+    return np.asarray(np.where(rng.random(shape) < 0.3, special, bits), np.uint32).view(np.float32)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, data: bytes) -> bytes:
+    """`data` with a few bytes changed, removed or inserted, or cut; or other bytes altogether."""
+    result = bytearray(data)
+    for _ in range(draw(st.integers(1, 4))):
+        place = draw(st.integers(0, max(len(result) - 1, 0)))
+        match draw(st.sampled_from(["set", "set", "delete", "insert", "cut"])):
+            case "set" if result:
+                result[place] = draw(st.integers(0, 255))
+            case "delete":
+                del result[place : place + draw(st.integers(1, 8))]
+            case "insert":
+                result[place:place] = draw(st.binary(min_size=1, max_size=8))
+            case "cut":
+                del result[place:]
+            case _:
+                pass
+    return bytes(result)
+
+
+def with_field(fields: Mapping[bytes, bytes], name: bytes, data: bytes) -> dict[bytes, bytes]:
+    """A copy of `fields` in which `name` holds `data`."""
+    return {**fields, name: data}
