@@ -1,0 +1,1 @@
+"""The algorithms against closed forms, independent implementations and hand-computed cases."""
