@@ -1,0 +1,406 @@
+"""`StreamAgent`: the object that an application embeds at its decision points."""
+
+import logging
+import os
+import random
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Final, Self, SupportsFloat, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rl4sys_stream.agent.handles import ActionHandle, Episode, TrajectoryHandle
+from rl4sys_stream.agent.inputs import FALLBACK_TOKEN, as_action, as_mask
+from rl4sys_stream.agent.lifecycle import watch
+from rl4sys_stream.agent.refresher import PolicySlot
+from rl4sys_stream.agent.runtime import Dimensions, Runtime
+from rl4sys_stream.agent.setup import Setup, make_setup
+from rl4sys_stream.agent.status import AgentStatus
+from rl4sys_stream.clock import Clock, SystemClock
+from rl4sys_stream.errors import TrajectoryStateError, UsageError
+from rl4sys_stream.policy.policy import UniformPolicy
+from rl4sys_stream.spaces import flat_dim, flatten
+from rl4sys_stream.telemetry import log_event
+from rl4sys_stream.wire.trajectory import End
+
+__all__ = ["Fallback", "StreamAgent"]
+
+logger = logging.getLogger("rl4sys_stream.agent")
+
+Fallback = Callable[[ArrayLike, ArrayLike | None], SupportsIndex]
+"""The application's own decision: (observation, mask) as the agent was given them -> action."""
+
+RUNNING: Final = 0
+ASLEEP: Final = 1
+"""In a forked child before its first call: no thread runs yet."""
+CLOSED: Final = 2
+
+
+class StreamAgent:
+    """Acts with the newest policy, records what happened, and sends it in the background.
+
+        with StreamAgent("luna_conf.json", client_id="lunar_lander") as agent:
+            traj = None
+            while running:
+                traj, action = agent.request_for_action(traj, obs)
+                obs, reward, terminated, truncated, _ = env.step(action.action)
+                agent.add_to_trajectory(traj, action)
+                action.update_reward(reward)
+                if terminated or truncated:
+                    agent.mark_end_of_trajectory(traj, action, truncated, final_obs=obs)
+
+    Broker, network and worker never make a call fail, and never make it wait unless `drop_policy`
+    is "block"; see `status()` for what became of everything. Wrong calls raise `UsageError`.
+
+    All methods may be called from any thread; one trajectory belongs to one thread at a time,
+    except for its rewards. After a fork the child goes on as a new agent with an empty queue, from
+    its first call on; trajectories that were open stay the parent's, and the child's next
+    `request_for_action` begins another one. Call `close()` in children that end by `os._exit`, as
+    those of multiprocessing do.
+    """
+
+    def __init__(
+        self,
+        conf_path: str | os.PathLike[str] | None = None,
+        client_id: str | None = None,
+        redis_url: str | None = None,
+        observation_space: object = None,
+        action_space: object = None,
+        *,
+        fallback: Fallback | None = None,
+        seed: int | None = None,
+        overrides: Mapping[str, object] | None = None,
+        environ: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Start acting; with both spaces known, no network is touched before this returns.
+
+        Args:
+            conf_path: JSON configuration; None for none. Arguments go before it.
+            client_id: Name of the client.
+            redis_url: The broker; default redis://localhost:6379.
+            observation_space: `Box` or `Discrete`, ours, as JSON or Gymnasium's. If neither this
+                nor the configuration says it, the registered spec does: one short look-up.
+            action_space: Likewise; `Discrete`.
+            fallback: Decides until the first model arrives; without it actions are uniform over
+                the allowed ones. The learner does not train on the fallback's decisions, because
+                their probabilities are unknown.
+            seed: Of the sampling of actions; None: the configuration's, else fresh.
+            overrides: Any other setting by its dotted path: `{"agent.queue_entries": 100}`.
+            environ: Instead of `os.environ`.
+            clock: Instead of the system's.
+
+        Raises:
+            ConfigError: If a setting is unknown, mistyped, impossible, or missing everywhere.
+        """
+        overrides = dict(overrides or {})
+        if seed is not None:
+            overrides["agent.seed"] = seed
+        setup = make_setup(
+            conf_path,
+            client_id=client_id,
+            redis_url=redis_url,
+            observation_space=observation_space,
+            action_space=action_space,
+            overrides=overrides,
+            environ=os.environ if environ is None else environ,
+        )
+        self._setup: Setup = setup
+        self._observation_space = setup.observation_space
+        self._n_actions = setup.action_space.n
+        self._fallback = fallback
+        self._clock: Clock = clock or SystemClock()
+        self._state = ASLEEP
+        self._state_lock = threading.Lock()
+        self._random = random.Random(setup.config.agent.seed).random  # noqa: S311 - sampling
+        self._begin(PolicySlot(UniformPolicy(self._n_actions)))
+        watch(self)
+        self._wake()
+
+    def _begin(self, slot: PolicySlot) -> None:
+        """Become a new agent, with an id and an outbox of its own; no thread runs yet."""
+        setup = self._setup
+        self._runtime = Runtime(
+            setup.config,
+            address=setup.address,
+            keys=setup.keys,
+            dimensions=Dimensions(flat_dim(self._observation_space), self._n_actions),
+            slot=slot,
+            clock=self._clock,
+        )
+        self._slot = slot
+        self._recorder = self._runtime.recorder
+        self._tally = self._runtime.tally
+        # If the application drops the agent without closing it, its threads must not go on.
+        weakref.finalize(self, self._runtime.abandon).atexit = False
+
+    def _wake(self) -> None:
+        with self._state_lock:
+            if self._state == CLOSED:
+                raise UsageError("the agent is closed; make another one")
+            if self._state == ASLEEP:
+                self._runtime.start()
+                self._state = RUNNING
+
+    def start_over_after_fork(self) -> None:
+        """In a forked child: leave everything to the parent and be a new agent from now on."""
+        old = self._slot
+        self._runtime.orphan()
+        self._state_lock = threading.Lock()
+        slot = PolicySlot(old.policy)
+        if old.model is not None:
+            slot.model, slot.installed_at = old.model, old.installed_at
+            slot.arrived.set()
+        seed = self._setup.config.agent.seed
+        # Otherwise parent and child would draw the same numbers.
+        fresh = None if seed is None else f"{seed}/{os.getpid()}"
+        self._random = random.Random(fresh).random  # noqa: S311 - sampling
+        self._begin(slot)
+        if self._state == RUNNING:
+            self._state = ASLEEP
+
+    # -- the decision path: no lock, no system call ---------------------------------------------
+
+    def request_for_action(
+        self,
+        traj: TrajectoryHandle | None = None,
+        obs: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+    ) -> tuple[TrajectoryHandle, ActionHandle]:
+        """Choose an action with the newest policy. It is recorded by `add_to_trajectory` only.
+
+        Args:
+            traj: The trajectory to continue; None or an ended one begins a new one.
+            obs: An element of the observation space: anything array-like; it is copied.
+            mask: Allowed actions, `[n_actions]` of bool or 0 and 1; None allows all.
+
+        Returns:
+            The trajectory to go on with, and the action.
+
+        Raises:
+            ObservationError: If the observation has the wrong shape, or is not finite.
+            MaskError: If the mask has the wrong shape, or forbids everything.
+            TrajectoryStateError: If the trajectory is another agent's.
+            UsageError: If the agent is closed, or the fallback decides for no allowed action.
+        """
+        if self._state:
+            self._wake()
+        if traj is not None and traj.__class__ is not TrajectoryHandle:
+            raise _no_trajectory(traj)
+        observation = flatten(self._observation_space, obs)  # type: ignore[arg-type]
+        allowed = None if mask is None else as_mask(mask, self._n_actions)
+        if traj is None:
+            traj = self._recorder.begin()
+        elif traj.ended or traj.episode.recorder is not self._recorder:
+            traj = self._next_trajectory(traj)
+        policy = self._slot.policy
+        self._tally.decisions += 1
+        if policy.version:
+            action, log_prob = policy.act(observation, allowed, self._random())
+            handle = ActionHandle(
+                action, log_prob, policy.version, policy.token, observation, allowed, traj.episode
+            )
+        else:
+            handle = self._act_without_model(observation, allowed, obs, mask, traj.episode)
+        traj.segment.latest = handle
+        return traj, handle
+
+    def _next_trajectory(self, traj: TrajectoryHandle) -> TrajectoryHandle:
+        recorder = traj.episode.recorder
+        if recorder is not self._recorder and not recorder.orphaned and not traj.ended:
+            raise _foreign(traj)
+        return self._recorder.begin()
+
+    def _act_without_model(
+        self,
+        observation: NDArray[np.float32],
+        allowed: NDArray[np.bool_] | None,
+        obs: ArrayLike | None,
+        mask: ArrayLike | None,
+        episode: Episode | None,
+    ) -> ActionHandle:
+        self._tally.fallback_decisions += 1
+        if self._fallback is None or obs is None:
+            uniform = UniformPolicy(self._n_actions)
+            action, log_prob = uniform.act(observation, allowed, self._random())
+            return ActionHandle(action, log_prob, 0, "", observation, allowed, episode)
+        action = as_action(self._fallback(obs, mask), self._n_actions, allowed)
+        # As far as anyone can tell it always decides like this; the token says that it is a guess.
+        return ActionHandle(action, 0.0, 0, FALLBACK_TOKEN, observation, allowed, episode)
+
+    def add_to_trajectory(self, traj: TrajectoryHandle, action: ActionHandle) -> None:
+        """Record `action` as the next step of `traj`.
+
+        A trajectory of `max_trajectory_steps` is cut here: its steps are sent as one trajectory
+        that bootstraps from this action's observation, and the same handle goes on.
+
+        Raises:
+            TrajectoryStateError: If the trajectory has ended, or the action is recorded already,
+                was requested on another trajectory, or is an evaluation action.
+        """
+        recorder = traj.episode.recorder
+        if recorder is not self._recorder and not recorder.orphaned:
+            raise _foreign(traj)
+        recorder.add(traj, action)
+
+    def update_action_reward(self, action: ActionHandle, reward: SupportsFloat) -> None:
+        """The same as `action.update_reward(reward)`."""
+        action.update_reward(reward)
+
+    # -- ends -------------------------------------------------------------------------------------
+
+    def mark_end_of_trajectory(
+        self,
+        traj: TrajectoryHandle,
+        action: ActionHandle | None = None,
+        truncated: bool = False,
+        final_obs: ArrayLike | None = None,
+    ) -> None:
+        """End the episode. It is sent as soon as all its rewards are set.
+
+        Args:
+            traj: The trajectory.
+            action: Its last action, if given: then it must be recorded in it.
+            truncated: The episode was stopped from outside (a time limit): its end has a value,
+                which is estimated from `final_obs`. False: it reached an end of its own.
+            final_obs: What the last action led to; needed if truncated, else checked and not sent.
+
+        Raises:
+            TrajectoryStateError: If the trajectory has ended before or is empty, or `action` is
+                not recorded in it.
+            ObservationError: If `final_obs` has the wrong shape, or is not finite.
+            UsageError: If truncated without `final_obs`.
+        """
+        recorder = traj.episode.recorder
+        if recorder is not self._recorder and not recorder.orphaned:
+            raise _foreign(traj)
+        final = None if final_obs is None else flatten(self._observation_space, final_obs)
+        if not truncated:
+            recorder.end(traj, action, End.TERMINATED, None)
+        elif final is None:
+            raise UsageError(
+                "a truncated trajectory needs final_obs=, the observation that the last action "
+                "led to: the learner estimates from it what would have followed"
+            )
+        else:
+            recorder.end(traj, action, End.TRUNCATED, final)
+
+    def evaluate(
+        self, obs: ArrayLike, mask: ArrayLike | None = None, *, deterministic: bool = True
+    ) -> ActionHandle:
+        """An action that belongs to no trajectory and is never recorded or sent.
+
+        Args:
+            obs: As for `request_for_action`.
+            mask: Likewise.
+            deterministic: The most probable action; False samples one. Before the first model
+                either way the fallback decides, or chance.
+
+        Raises:
+            ObservationError: See `request_for_action`.
+            MaskError: Likewise.
+            UsageError: Likewise.
+        """
+        if self._state:
+            self._wake()
+        observation = flatten(self._observation_space, obs)
+        allowed = None if mask is None else as_mask(mask, self._n_actions)
+        policy = self._slot.policy
+        self._tally.decisions += 1
+        if not policy.version:
+            return self._act_without_model(observation, allowed, obs, mask, None)
+        if deterministic:
+            action, log_prob = policy.greedy(observation, allowed)
+        else:
+            action, log_prob = policy.act(observation, allowed, self._random())
+        return ActionHandle(
+            action, log_prob, policy.version, policy.token, observation, allowed, None
+        )
+
+    # -- looking and leaving ----------------------------------------------------------------------
+
+    @property
+    def client_id(self) -> str:
+        """Name of the client."""
+        return self._setup.keys.client
+
+    @property
+    def agent_id(self) -> str:
+        """Name of this running agent; another one after a fork."""
+        return self._runtime.agent_id
+
+    @property
+    def version(self) -> int:
+        """Model version that acts; 0 before any."""
+        return self._slot.policy.version
+
+    def status(self) -> AgentStatus:
+        """What became of everything, and how the broker is. Asks nobody."""
+        return self._runtime.status()
+
+    def wait_for_model(self, timeout_s: float) -> bool:
+        """Wait for the first model; False if none came within `timeout_s`."""
+        if self._state:
+            self._wake()
+        return self._slot.arrived.wait(timeout_s)
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Wait until the broker has answered all that is sealed by now.
+
+        Returns:
+            False if that was not within `timeout_s`; it is still being tried then.
+        """
+        return self._runtime.flush(timeout_s)
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Send what can be sent, and end the agent. Closing again does nothing.
+
+        Open trajectories are cut after their last complete step and sent; ended ones whose rewards
+        are missing are quarantined. What the broker has not answered in time is lost, and logged.
+        Without this call the end of the process closes the agent, with less time.
+
+        Args:
+            timeout_s: Longest wait for the broker.
+        """
+        with self._state_lock:
+            if self._state == CLOSED:
+                return
+            self._state = CLOSED
+        delivered = self._runtime.close(timeout_s)
+        status = self._runtime.status()
+        log_event(
+            logger,
+            logging.INFO if delivered else logging.WARNING,
+            "agent.closed",
+            client=self.client_id,
+            agent=self.agent_id,
+            accepted=status.accepted,
+            dropped=status.dropped,
+            quarantined=status.quarantined,
+            undelivered=status.queued + status.unanswered,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _no_trajectory(value: object) -> UsageError:
+    return UsageError(
+        f"the first argument is a trajectory or None, not {type(value).__name__}: call "
+        "request_for_action(traj, obs)"
+    )
+
+
+def _foreign(traj: TrajectoryHandle) -> TrajectoryStateError:
+    return TrajectoryStateError(f"{traj!r} was begun by another agent; each agent has its own")

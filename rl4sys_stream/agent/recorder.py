@@ -1,0 +1,309 @@
+"""Recording: which steps belong to which trajectory, and when a trajectory is complete.
+
+The application's threads call it. Adding a step and setting a reward take no lock; ending, cutting
+and late rewards take one for a moment, and encoding happens outside of it.
+"""
+
+import itertools
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl4sys_stream.agent.handles import (
+    CLOSED,
+    OPEN,
+    SETTLED,
+    ActionHandle,
+    Episode,
+    Segment,
+    TrajectoryHandle,
+    settled_error,
+)
+from rl4sys_stream.agent.outbox import Outbox
+from rl4sys_stream.agent.sealing import seal
+from rl4sys_stream.clock import Clock
+from rl4sys_stream.errors import TrajectoryStateError, WireError
+from rl4sys_stream.telemetry import log_event
+from rl4sys_stream.wire.trajectory import End
+
+__all__ = ["Recorder"]
+
+logger = logging.getLogger("rl4sys_stream.agent")
+
+
+class Recorder:
+    """The trajectories of one agent that are open or wait for rewards."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        obs_dim: int,
+        n_actions: int,
+        max_steps: int,
+        reward_timeout_s: float,
+        clock: Clock,
+    ) -> None:
+        """An empty recorder.
+
+        Args:
+            outbox: Takes the sealed trajectories, and keeps the books.
+            obs_dim: Length of a flattened observation.
+            n_actions: Size of the action space.
+            max_steps: A longer trajectory is cut.
+            reward_timeout_s: How long an ended trajectory waits for rewards.
+            clock: Times `reward_timeout_s`.
+        """
+        self._outbox = outbox
+        self._obs_dim = obs_dim
+        self._n_actions = n_actions
+        self.max_steps = max_steps
+        self._reward_timeout_s = reward_timeout_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._ordinals = itertools.count()
+        # Whole-dict operations on these are atomic, so `begin` needs no lock.
+        self._open: dict[Episode, tuple[weakref.ref[TrajectoryHandle], Segment]] = {}
+        self._waiting: dict[Segment, None] = {}
+        self.orphaned = False
+        """This is a forked copy: the parent sends what is in it."""
+        self.abandoned = 0
+        """Open trajectories that were given up with nothing to send."""
+
+    @property
+    def open(self) -> int:
+        """Trajectories that have not ended."""
+        return len(self._open)
+
+    def begin(self) -> TrajectoryHandle:
+        """A new, empty trajectory."""
+        handle = TrajectoryHandle(Episode(next(self._ordinals), self))
+        self._open[handle.episode] = (weakref.ref(handle), handle.segment)
+        return handle
+
+    def add(self, handle: TrajectoryHandle, action: ActionHandle) -> None:
+        """Record `action` as the next step, after an automatic cut if the trajectory is full.
+
+        Raises:
+            TrajectoryStateError: If the trajectory has ended, or the action is recorded already or
+                was requested on another trajectory.
+        """
+        segment = handle.segment
+        if handle.ended or action.episode is not handle.episode or action.segment is not None:
+            raise _add_error(handle, action)
+        if len(segment.steps) >= self.max_steps:
+            segment = self._cut(handle, action.observation)
+        action.segment = segment
+        segment.steps.append(action)
+
+    def _cut(self, handle: TrajectoryHandle, following: NDArray[np.float32]) -> Segment:
+        """Close the recorded part before the step on `following`; the episode goes on."""
+        full = handle.segment
+        handle.segment = fresh = Segment(handle.episode, full.offset + len(full.steps))
+        self._open[handle.episode] = (weakref.ref(handle), fresh)
+        self._close(full, End.CUT, following)
+        return fresh
+
+    def end(
+        self,
+        handle: TrajectoryHandle,
+        action: ActionHandle | None,
+        end: End,
+        final_observation: NDArray[np.float32] | None,
+    ) -> None:
+        """End the episode; its last part is sealed as soon as it has all its rewards.
+
+        Raises:
+            TrajectoryStateError: If it has ended before, holds no step, or `action` is not its
+                last one.
+        """
+        segment = handle.segment
+        if handle.ended:
+            raise TrajectoryStateError(
+                f"{handle!r} has ended already; request_for_action starts the next one"
+            )
+        if action is not None and action.segment is not segment:
+            raise TrajectoryStateError(
+                f"{action!r} is not recorded in {handle!r}; call add_to_trajectory before "
+                "mark_end_of_trajectory"
+            )
+        if not segment.steps:
+            raise TrajectoryStateError(
+                f"{handle!r} is empty: add at least one action before its end, or drop the handle"
+            )
+        handle.ended = True
+        self._open.pop(handle.episode, None)
+        self._close(segment, end, final_observation)
+
+    def _close(
+        self, segment: Segment, end: End, final_observation: NDArray[np.float32] | None
+    ) -> None:
+        with self._lock:
+            if segment.state != OPEN:  # closed by `close` or `sweep` at this instant
+                return
+            self._mark_closed(segment, end, final_observation)
+            ready = self._settle_if_complete(segment)
+        if ready:
+            self._hand_over(segment)
+
+    def _mark_closed(
+        self, segment: Segment, end: End, final_observation: NDArray[np.float32] | None
+    ) -> None:
+        segment.end, segment.final_observation = end, final_observation
+        segment.closed_at = self._clock.monotonic()
+        segment.latest = None
+        segment.state = CLOSED
+        self._waiting[segment] = None
+        if not self.orphaned:
+            self._outbox.accept(len(segment.steps))
+
+    def _settle_if_complete(self, segment: Segment) -> bool:
+        """Under the lock: claim a closed segment for the one thread that seals it."""
+        if segment.state != CLOSED or not segment.complete():
+            return False
+        self._settle(segment, "sealed: it had ended and had all its rewards")
+        return True
+
+    def _settle(self, segment: Segment, fate: str) -> None:
+        segment.state, segment.fate = SETTLED, fate
+        self._waiting.pop(segment, None)
+
+    def reward_after_end(self, action: ActionHandle, segment: Segment, reward: float) -> None:
+        """Set a reward of a segment that grows no more.
+
+        Raises:
+            TrajectoryStateError: If the segment is settled.
+        """
+        with self._lock:
+            if segment.state == SETTLED:
+                raise settled_error(segment)
+            action.reward = reward
+            ready = self._settle_if_complete(segment)
+        if ready:
+            self._hand_over(segment)
+
+    def reward_at_end(self, segment: Segment) -> None:
+        """Look again at a segment that was closed while one of its rewards was being set."""
+        with self._lock:
+            ready = self._settle_if_complete(segment)
+        if ready:
+            self._hand_over(segment)
+
+    def _hand_over(self, segment: Segment) -> None:
+        if not self.orphaned:
+            try:
+                sealed = seal(
+                    segment,
+                    obs_dim=self._obs_dim,
+                    n_actions=self._n_actions,
+                    wall_ms=self._clock.wall_ms(),
+                )
+            except WireError as error:
+                # The inputs were checked when they came in, so this is a fault of ours; the
+                # application is not to suffer for it.
+                self._outbox.quarantine()
+                log_event(logger, logging.ERROR, "agent.seal_failed", error=error)
+            else:
+                self._outbox.put(sealed)
+        segment.steps = []
+
+    def sweep(self) -> None:
+        """Give up on rewards that are overdue, and cut trajectories whose handle is gone."""
+        deadline = self._clock.monotonic() - self._reward_timeout_s
+        with self._lock:
+            ready = [
+                segment for segment in list(self._waiting) if self._settle_if_complete(segment)
+            ]
+            overdue = [segment for segment in self._waiting if segment.closed_at <= deadline]
+            self._quarantine(overdue, f"given up {self._reward_timeout_s:g} s after its end")
+        for segment in ready:
+            self._hand_over(segment)
+        self._cut_short(lambda handle: handle is None)
+
+    def _quarantine(self, segments: Iterable[Segment], fate: str) -> None:
+        for segment in segments:
+            missing = sum(step.reward is None for step in segment.steps)
+            log_event(
+                logger,
+                logging.WARNING,
+                "agent.rewards_missing",
+                episode=segment.episode.ordinal,
+                offset=segment.offset,
+                steps=len(segment.steps),
+                missing=missing,
+            )
+            self._settle(segment, fate)
+            self._outbox.quarantine()
+            segment.steps = []
+
+    def _cut_short(self, wanted: Callable[[TrajectoryHandle | None], bool]) -> None:
+        """Cut open trajectories where their rewards and a following observation allow it."""
+        ready = []
+        for episode, (reference, segment) in self._open.copy().items():
+            handle = reference()
+            if not wanted(handle):
+                continue
+            if handle is not None:
+                handle.ended = True
+            with self._lock:
+                if self._open.pop(episode, None) is None or segment.state != OPEN:
+                    continue
+                steps, final = _longest_prefix(segment)
+                if not steps:
+                    self.abandoned += bool(segment.steps)
+                    self._settle(segment, "given up while it was open: nothing could be sent")
+                    segment.steps = []
+                    continue
+                segment.steps = steps
+                self._mark_closed(segment, End.CUT, final)
+                if self._settle_if_complete(segment):
+                    ready.append(segment)
+        for segment in ready:
+            self._hand_over(segment)
+
+    def close(self) -> None:
+        """Cut and hand over what is complete, give up on the rest. Nothing can follow."""
+        self._cut_short(lambda _: True)
+        with self._lock:
+            self._quarantine(list(self._waiting), "given up when the agent was closed")
+
+    def orphan(self) -> None:
+        """After a fork, in the child: the parent sends these trajectories, this copy never does."""
+        self._lock = threading.Lock()
+        self.orphaned = True
+
+
+def _longest_prefix(
+    segment: Segment,
+) -> tuple[list[ActionHandle], NDArray[np.float32] | None]:
+    """The steps up to the first missing reward, and the observation that follows them.
+
+    After the last recorded step that is what the next action was requested on; if none was, the
+    last step itself has to serve as the observation after those before it.
+    """
+    steps, latest = segment.steps, segment.latest
+    if not segment.complete():
+        count = segment.rewarded
+    elif latest is not None and latest.segment is None:
+        return steps, latest.observation
+    else:
+        count = max(len(steps) - 1, 0)
+    return steps[:count], steps[count].observation if count else None
+
+
+def _add_error(handle: TrajectoryHandle, action: ActionHandle) -> TrajectoryStateError:
+    if action.episode is None:
+        return TrajectoryStateError("an evaluation action is never recorded; do not add it")
+    if handle.ended:
+        return TrajectoryStateError(
+            f"{handle!r} has ended; request_for_action starts the next one, and adds to that"
+        )
+    if action.episode is not handle.episode:
+        return TrajectoryStateError(
+            f"{action!r} was requested on episode {action.episode.ordinal}, not on {handle!r}"
+        )
+    return TrajectoryStateError(f"{action!r} is recorded already; add each action once")

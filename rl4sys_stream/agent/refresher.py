@@ -1,0 +1,294 @@
+"""The refresher thread: registration, newer models, heartbeats; and the overdue rewards."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from rl4sys_stream.agent.session import Backoff, Session
+from rl4sys_stream.broker.connection import Broker, BrokerAddress, Subscription
+from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.registry import (
+    AgentHeartbeat,
+    make_definition,
+    read_registration,
+    register,
+    write_heartbeat,
+)
+from rl4sys_stream.clock import Clock
+from rl4sys_stream.config import ClientConfig, ClientSpec
+from rl4sys_stream.errors import BrokerError, StreamError
+from rl4sys_stream.model_store.subscriber import Model, ModelSubscriber
+from rl4sys_stream.policy.policy import ModelPolicy, Policy, build_policy
+from rl4sys_stream.telemetry import StateLog, log_event
+
+__all__ = ["PolicySlot", "Refresher"]
+
+logger = logging.getLogger("rl4sys_stream.agent")
+
+SLICE_S: Final = 0.25
+"""Longest wait for a notice, so that a stop is noticed."""
+REFUSED_RETRY_S: Final = 5.0
+"""How long a refused registration or model is left alone before it is looked at again."""
+
+
+class PolicySlot:
+    """The policy that acts. Whoever reads `policy` once has a whole one, whatever happens next.
+
+    Attributes:
+        policy: Immutable; replaced whole.
+        model: What it was built from; None before any.
+        installed_at: Monotonic seconds; None before any model.
+        arrived: Set once there is a model.
+        refused: Models that did not decode or fit.
+        rollbacks: Times that the broker went back to an older version.
+    """
+
+    __slots__ = ("arrived", "installed_at", "model", "policy", "refused", "rollbacks")
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.model: Model | None = None
+        self.installed_at: float | None = None
+        self.arrived = threading.Event()
+        self.refused = 0
+        self.rollbacks = 0
+
+    def install(self, model: Model, policy: ModelPolicy, *, now: float) -> None:
+        """Let `policy` act from now on."""
+        before = self.model
+        if before and before.lineage == model.lineage and model.version <= before.version:
+            self.rollbacks += 1
+        self.policy = policy
+        self.model = model
+        self.installed_at = now
+        self.arrived.set()
+
+
+class Refresher:
+    """Keeps the agent registered, its policy new and its heartbeat beating."""
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        *,
+        agent_id: str,
+        keys: ClientKeys,
+        config: ClientConfig,
+        slot: PolicySlot,
+        session: Session,
+        sweep: Callable[[], None],
+        heartbeat: Callable[[], AgentHeartbeat],
+        changed: Callable[[], None],
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            address: Of the broker.
+            agent_id: Whose heartbeat it is.
+            keys: Of the client.
+            config: The client's, with both spaces.
+            slot: Where new policies go.
+            session: Shared with the sender.
+            sweep: Gives up on overdue rewards; called with every heartbeat, broker or not.
+            heartbeat: What to report.
+            changed: Tells the sender that the session has changed.
+            clock: For what is due when.
+            rng: For the jitter of the pauses.
+        """
+        self._address = address
+        self._keys = keys
+        self._config = config
+        self._slot = slot
+        self._session = session
+        self._sweep = sweep
+        self._heartbeat = heartbeat
+        self._changed = changed
+        self._clock = clock
+        self._backoff = Backoff(rng)
+        self._broker = Broker(address, timeout_s=config.timeout_s, name="rl4sys-agent-refresh")
+        self._subscriber = ModelSubscriber(self._broker, keys)
+        self._subscription: Subscription | None = None
+        self._states = StateLog(logger, client=keys.client, agent=agent_id)
+        self._spec: ClientSpec | None = None
+        self._head_lineage = ""
+        self._refused_model: tuple[bytes | None, bytes | None] | None = None
+        self._refused_until = 0.0
+        self._register_at = self._poll_at = self._heartbeat_at = self._sweep_at = 0.0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rl4sys-agent-refresh", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End the thread, after a last heartbeat if the broker answers."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._sweep_if_due()
+                self._turn()
+            except BrokerError as error:
+                self._disconnect(error)
+            except Exception as error:
+                # The last resort: a fault of this package may cost a pause, not the thread.
+                logger.exception("agent.refresher_failed")
+                self._disconnect(error)
+        self._say_goodbye()
+
+    def _disconnect(self, error: Exception) -> None:
+        self._close_subscription()
+        self._session.last_error = str(error)
+        self._session.refresher_state = "down"
+        self._states.set("agent.refresher", "down", error=error)
+        self._clock.wait(self._stopping, self._backoff.next_s())
+
+    def _close_subscription(self) -> None:
+        if self._subscription is not None:
+            self._subscription.close()
+            self._subscription = None
+
+    def _say_goodbye(self) -> None:
+        try:
+            if self._session.refresher_state == "up" and self._session.registered:
+                write_heartbeat(self._broker, self._keys, self._heartbeat())
+        except BrokerError as error:
+            self._session.last_error = str(error)
+        finally:
+            self._close_subscription()
+            self._broker.close()
+
+    def _sweep_if_due(self) -> None:
+        now = self._clock.monotonic()
+        if now >= self._sweep_at:
+            self._sweep_at = now + self._config.agent.heartbeat_s
+            self._sweep()
+
+    def _turn(self) -> None:
+        if self._subscription is None:
+            self._connect()
+        now = self._clock.monotonic()
+        if not self._session.registered and now >= self._register_at:
+            self._register()
+        if now >= self._poll_at:
+            self._poll_at = now + self._config.agent.poll_interval_s
+            self._follow_head()
+        if now >= self._heartbeat_at:
+            self._heartbeat_at = now + self._config.agent.heartbeat_s
+            if self._session.registered:
+                write_heartbeat(self._broker, self._keys, self._heartbeat())
+        due = min(self._poll_at, self._heartbeat_at) - self._clock.monotonic()
+        if self._subscription and self._subscription.get(min(max(due, 0.0), SLICE_S)) is not None:
+            # Notices may be lost and may repeat; what is new is for the head to say.
+            self._poll_at = 0.0
+
+    def _connect(self) -> None:
+        self._subscription = Subscription(
+            self._address,
+            self._keys.updates,
+            timeout_s=self._config.timeout_s,
+            name="rl4sys-agent-notices",
+        )
+        self._session.refresher_state = "up"
+        # Another server may answer now, or the same with less in it.
+        self._register()
+        self._poll_at = 0.0
+        self._backoff.reset()
+        self._states.set("agent.refresher", "up", level=logging.INFO)
+
+    def _register(self) -> None:
+        """Register, or check that the registered spec is this one."""
+        session = self._session
+        self._register_at = self._clock.monotonic() + REFUSED_RETRY_S
+        try:
+            found = read_registration(self._broker, self._keys)
+            # What the configuration leaves open is taken over once; then it is this agent's own.
+            spec = self._spec or self._config.spec(found.spec if found else None)
+            registration = register(
+                self._broker,
+                self._keys,
+                spec,
+                make_definition(self._config.parameters, self._config.worker),
+                wall_ms=self._clock.wall_ms(),
+            )
+        except BrokerError:
+            raise
+        except StreamError as error:
+            session.registered = False
+            session.refused = str(error)
+            self._states.set("agent.registration", "refused", level=logging.ERROR, error=error)
+            return
+        self._spec = registration.spec
+        self._states.set("agent.registration", "accepted", level=logging.INFO)
+        if session.lineage not in ("", registration.lineage):
+            session.reoffers += 1
+        session.lineage = registration.lineage
+        session.refused = ""
+        session.registered = True
+        self._changed()
+
+    def _follow_head(self) -> None:
+        """Take over what the newest commit says: lineage, retained tail, model."""
+        lineage, retained, version, token = self._broker.hash_get(
+            self._keys.head, "lineage", "retained", "version", "token"
+        )
+        self._session.retained = int(retained) if retained and retained.isdigit() else 0
+        self._follow_lineage(lineage.decode("utf-8", "replace") if lineage else "")
+        newest = (version, token)
+        if newest != self._refused_model or self._clock.monotonic() >= self._refused_until:
+            self._refresh(newest)
+
+    def _follow_lineage(self, head_lineage: str) -> None:
+        """Offer everything again if the training history has changed or gone.
+
+        Either the broker has lost its last writes, or an operator has reset the client.
+        """
+        session = self._session
+        if self._head_lineage not in ("", head_lineage):
+            session.reoffers += 1
+            self._changed()
+        self._head_lineage = head_lineage
+        (registered,) = self._broker.hash_get(self._keys.spec, "lineage")
+        if session.registered and (registered or b"").decode("utf-8", "replace") != session.lineage:
+            self._register()
+
+    def _refresh(self, newest: tuple[bytes | None, bytes | None]) -> None:
+        """Take over the newest model, if there is a newer one that decodes and fits."""
+        if self._spec is None:
+            return
+        slot = self._slot
+        try:
+            model = self._subscriber.refresh(slot.model)
+            if model is None:
+                return
+            policy = build_policy(
+                self._spec, model.weights, model.extras, model.version, model.token
+            )
+        except BrokerError:
+            raise
+        except StreamError as error:
+            # The one before stays; reading the same again at once would not change it.
+            slot.refused += newest != self._refused_model
+            self._refused_model = newest
+            self._refused_until = self._clock.monotonic() + REFUSED_RETRY_S
+            self._session.last_error = str(error)
+            self._states.set("agent.model", "refused", level=logging.ERROR, error=error)
+            return
+        slot.install(model, policy, now=self._clock.monotonic())
+        self._states.set("agent.model", "accepted", level=logging.DEBUG)
+        log_event(
+            logger,
+            logging.DEBUG,
+            "agent.refreshed",
+            client=self._keys.client,
+            version=model.version,
+            token=model.token,
+        )

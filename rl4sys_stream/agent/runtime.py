@@ -1,0 +1,243 @@
+"""One agent id with all that belongs to it: recorder, outbox, threads, books.
+
+A fork ends it in the child and begins another one there; closing ends it for good.
+"""
+
+import logging
+import os
+import random
+import re
+import secrets
+import socket
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+from rl4sys_stream.agent.outbox import MemoryOutbox
+from rl4sys_stream.agent.recorder import Recorder
+from rl4sys_stream.agent.refresher import PolicySlot, Refresher
+from rl4sys_stream.agent.sender import Sender
+from rl4sys_stream.agent.session import Session
+from rl4sys_stream.agent.status import AgentStatus
+from rl4sys_stream.broker.connection import AppendConnection, BrokerAddress
+from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.registry import AgentHeartbeat
+from rl4sys_stream.clock import Clock
+from rl4sys_stream.config import ClientConfig
+from rl4sys_stream.telemetry import log_event
+
+__all__ = ["Runtime", "Tally", "new_agent_id"]
+
+MAX_HOST_CHARS: Final = 40
+logger = logging.getLogger("rl4sys_stream.agent")
+
+ABANDONED_TIMEOUT_S: Final = 5.0
+SHORTEST_JOIN_S: Final = 0.2
+"""Even a close without any time left waits this long for each thread."""
+
+
+class Tally:
+    """Decisions, counted without a lock: the sum of plain additions under the interpreter's own.
+
+    Attributes:
+        decisions: Actions requested.
+        fallback_decisions: Those answered without a model.
+    """
+
+    __slots__ = ("decisions", "fallback_decisions")
+
+    def __init__(self) -> None:
+        self.decisions = 0
+        self.fallback_decisions = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dimensions:
+    """Sizes of flattened observations and of the action space."""
+
+    obs_dim: int
+    n_actions: int
+
+
+def new_agent_id() -> str:
+    """A name that no other running agent has, in at most 64 characters."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:MAX_HOST_CHARS] or "host"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class Runtime:
+    """Everything of an agent that a fork must not share."""
+
+    def __init__(
+        self,
+        config: ClientConfig,
+        *,
+        address: BrokerAddress,
+        keys: ClientKeys,
+        dimensions: Dimensions,
+        slot: PolicySlot,
+        clock: Clock,
+    ) -> None:
+        """Prepare; no thread runs and nothing is sent before `start`.
+
+        Args:
+            config: The client's, with both spaces.
+            address: Of the broker.
+            keys: Of the client.
+            dimensions: Of the spaces.
+            slot: Holds the policy that acts.
+            clock: For everything that takes time.
+        """
+        settings = config.agent
+        self.agent_id = new_agent_id()
+        self.slot = slot
+        self.tally = Tally()
+        self.outbox = MemoryOutbox(
+            max_entries=settings.queue_entries,
+            max_bytes=settings.queue_bytes,
+            drop_policy=settings.drop_policy,
+            block_timeout_s=settings.block_timeout_s,
+        )
+        self.recorder = Recorder(
+            self.outbox,
+            obs_dim=dimensions.obs_dim,
+            n_actions=dimensions.n_actions,
+            max_steps=settings.max_trajectory_steps,
+            reward_timeout_s=settings.reward_timeout_s,
+            clock=clock,
+        )
+        self.session = Session()
+        self._config = config
+        self._keys = keys
+        self._clock = clock
+        self._started_ms = clock.wall_ms()
+        self._closed = False
+        self._abandoned = False
+        rng = random.Random(self.agent_id)  # noqa: S311 - jitter
+        self._sender = Sender(
+            AppendConnection(address, timeout_s=config.timeout_s, name="rl4sys-agent-send"),
+            agent_id=self.agent_id,
+            keys=keys,
+            outbox=self.outbox,
+            session=self.session,
+            settings=settings,
+            clock=clock,
+            rng=rng,
+        )
+        self._refresher = Refresher(
+            address,
+            agent_id=self.agent_id,
+            keys=keys,
+            config=config,
+            slot=slot,
+            session=self.session,
+            sweep=self._sweep,
+            heartbeat=self.heartbeat,
+            changed=self._sender.nudge,
+            clock=clock,
+            rng=rng,
+        )
+
+    def start(self) -> None:
+        """Start both threads."""
+        self._refresher.start()
+        self._sender.start()
+
+    def abandon(self) -> None:
+        """The agent object is gone. Called by the garbage collector, so nothing is done here."""
+        self._abandoned = True
+
+    def _sweep(self) -> None:
+        self.recorder.sweep()
+        if self._abandoned and not self._closed:
+            self._abandoned = False
+            log_event(logger, logging.WARNING, "agent.not_closed", agent=self.agent_id)
+            # On a thread of its own, because closing waits for the one that is calling this.
+            threading.Thread(target=self.close, args=(ABANDONED_TIMEOUT_S,), daemon=True).start()
+
+    def close(self, timeout_s: float) -> bool:
+        """Flush and end; True if the broker has answered everything.
+
+        Args:
+            timeout_s: Longest wait for the broker.
+        """
+        deadline = self._clock.monotonic() + timeout_s
+        self.recorder.close()
+        delivered = self.flush(timeout_s)
+        self.outbox.close()
+        self._closed = True
+        self._sender.stop(max(deadline - self._clock.monotonic(), SHORTEST_JOIN_S))
+        # Last, so that the last heartbeat has the final counts.
+        self._refresher.stop(max(deadline - self._clock.monotonic(), SHORTEST_JOIN_S))
+        return delivered
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until the broker has answered everything sealed so far; False if it did not."""
+        # While the registry refuses the spec nothing is sent, so there is nothing to wait for.
+        return self.outbox.wait_until_empty(0.0 if self.session.refused else timeout_s)
+
+    def orphan(self) -> None:
+        """After a fork, in the child: this belongs to the parent."""
+        self.recorder.orphan()
+
+    def heartbeat(self) -> AgentHeartbeat:
+        """What the registry is told."""
+        counts, model, session = self.outbox.counts(), self.slot.model, self.session
+        return AgentHeartbeat(
+            agent_id=self.agent_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_ms=self._started_ms,
+            time_ms=self._clock.wall_ms(),
+            closed=self._closed,
+            version=model.version if model else 0,
+            token=model.token if model else "",
+            lineage=model.lineage if model else "",
+            accepted=counts.accepted,
+            issued=counts.issued,
+            floor=session.floor,
+            queued=counts.queued,
+            sealing=counts.sealing,
+            dropped=counts.dropped,
+            quarantined=counts.quarantined,
+            open=self.recorder.open,
+            steps=counts.steps,
+            decisions=self.tally.decisions,
+            fallback_decisions=self.tally.fallback_decisions,
+            refused=session.refused,
+            broker=session.state,
+        )
+
+    def status(self) -> AgentStatus:
+        """What the application is told."""
+        counts, model, session = self.outbox.counts(), self.slot.model, self.session
+        installed_at = self.slot.installed_at
+        return AgentStatus(
+            client=self._keys.client,
+            agent_id=self.agent_id,
+            version=model.version if model else 0,
+            token=model.token if model else "",
+            lineage=model.lineage if model else "",
+            policy_age_s=None if installed_at is None else self._clock.monotonic() - installed_at,
+            decisions=self.tally.decisions,
+            fallback_decisions=self.tally.fallback_decisions,
+            open=self.recorder.open,
+            accepted=counts.accepted,
+            steps=counts.steps,
+            sealing=counts.sealing,
+            queued=counts.queued,
+            queued_bytes=counts.queued_bytes,
+            issued=counts.issued,
+            unanswered=counts.unanswered,
+            floor=session.floor,
+            resent=session.resent,
+            dropped=counts.dropped,
+            quarantined=counts.quarantined,
+            abandoned=self.recorder.abandoned,
+            broker=session.state,
+            refused=session.refused,
+            models_refused=self.slot.refused,
+            rollbacks=self.slot.rollbacks,
+            last_error=session.last_error,
+            closed=self._closed,
+        )

@@ -1,0 +1,88 @@
+"""What the agent's two threads know of the broker and tell each other.
+
+Plain attributes, each written by one thread and read by the others, which is all the
+synchronisation they need.
+"""
+
+import random
+from typing import Final
+
+__all__ = ["Backoff", "Session"]
+
+FIRST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 2.0
+
+
+class Session:
+    """The agent's standing with the broker.
+
+    Attributes:
+        registered: The registry has accepted the client's spec: trajectories may be sent.
+        refused: Why it has not, "" if it did not refuse. Written by the refresher, like the next
+            four.
+        lineage: Training history that the registry names, "" before it was asked.
+        retained: Entries that stay in the stream after their settlement, by the head.
+        reoffers: Raised by one when everything that the sender retains is to be offered again.
+        refresher_state: "connecting", "up" or "down".
+        sender_state: "connecting", "up", "down", "paused" (high water), "refusing" (entries are
+            refused) or "closed". Written by the sender, like the next two.
+        floor: Lowest number that is still offered.
+        resent: Entries offered again after the broker had answered them.
+        last_error: What went wrong last, in either thread, "".
+    """
+
+    __slots__ = (
+        "floor",
+        "last_error",
+        "lineage",
+        "refresher_state",
+        "refused",
+        "registered",
+        "reoffers",
+        "resent",
+        "retained",
+        "sender_state",
+    )
+
+    def __init__(self) -> None:
+        self.registered = False
+        self.refused = ""
+        self.lineage = ""
+        self.retained = 0
+        self.reoffers = 0
+        self.refresher_state = "connecting"
+        self.sender_state = "connecting"
+        self.floor = 1
+        self.resent = 0
+        self.last_error = ""
+
+    @property
+    def state(self) -> str:
+        """Both threads' view in one word; see `AgentStatus.broker`."""
+        if self.refused:
+            return "held"
+        return self.sender_state if self.registered else self.refresher_state
+
+
+class Backoff:
+    """Pauses between attempts: doubled each time, with jitter so that agents do not march in step.
+
+    Args:
+        rng: Source of the jitter.
+    """
+
+    __slots__ = ("_pause_s", "_rng")
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._pause_s = FIRST_PAUSE_S
+
+    def next_s(self) -> float:
+        """The pause before the next attempt, in seconds."""
+        pause_s = self._pause_s * self._rng.uniform(0.5, 1.5)
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+        return pause_s
+
+    def reset(self) -> None:
+        """After a success: the next pause is short again."""
+        self._pause_s = FIRST_PAUSE_S

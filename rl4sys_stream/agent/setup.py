@@ -1,0 +1,111 @@
+"""What an agent is made from: the configuration, completed by the registry where it has gaps."""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from rl4sys_stream.broker.connection import DEFAULT_URL, Broker, BrokerAddress
+from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.registry import Registration, read_registration
+from rl4sys_stream.config import ClientConfig, load_config
+from rl4sys_stream.errors import BrokerError, ConfigError, WireError
+from rl4sys_stream.spaces import Discrete, Space
+from rl4sys_stream.telemetry import log_event
+
+__all__ = ["Setup", "make_setup"]
+
+logger = logging.getLogger("rl4sys_stream.agent")
+
+LOOKUP_TIMEOUT_S: Final = 2.0
+"""The construction waits for the registry at most about this long, and only if it has to ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Everything that is known before the first decision.
+
+    Attributes:
+        config: With both spaces.
+        address: Of the broker.
+        keys: Of the client.
+        observation_space: What the application observes.
+        action_space: What it can do.
+    """
+
+    config: ClientConfig
+    address: BrokerAddress
+    keys: ClientKeys
+    observation_space: Space
+    action_space: Discrete
+
+
+def make_setup(
+    conf_path: str | os.PathLike[str] | None,
+    *,
+    client_id: str | None,
+    redis_url: str | None,
+    observation_space: object,
+    action_space: object,
+    overrides: Mapping[str, object],
+    environ: Mapping[str, str],
+) -> Setup:
+    """Read the configuration, and ask the registry for the spaces that it lacks.
+
+    Args:
+        conf_path: A JSON file, or None.
+        client_id: Goes before the configuration, like the next three.
+        redis_url: The broker.
+        observation_space: Anything that `as_space` takes.
+        action_space: Likewise.
+        overrides: Other settings by dotted path.
+        environ: The environment.
+
+    Raises:
+        ConfigError: If a setting is unknown, mistyped, impossible, or missing everywhere.
+    """
+    config = load_config(
+        conf_path,
+        environ=environ,
+        client_id=client_id,
+        redis_url=redis_url,
+        observation_space=observation_space,
+        action_space=action_space,
+        overrides=overrides,
+    )
+    for notice in config.notices:
+        log_event(logger, logging.INFO, "agent.config_notice", notice=notice)
+    if config.client_id is None:
+        raise ConfigError(
+            "nothing says it: put client_id into the configuration, or pass client_id=",
+            path="client_id",
+        )
+    keys = ClientKeys(config.client_id)
+    address = BrokerAddress.from_url(config.redis_url or DEFAULT_URL, environ)
+    if config.observation_space is None or config.action_space is None:
+        registration = _look_up(address, keys, config)
+        spec = config.spec(registration.spec if registration else None)
+        config = replace(
+            config, observation_space=spec.observation_space, action_space=spec.action_space
+        )
+    if config.observation_space is None or not isinstance(config.action_space, Discrete):
+        raise ConfigError("this version needs Discrete actions", path="action_space")
+    return Setup(config, address, keys, config.observation_space, config.action_space)
+
+
+def _look_up(address: BrokerAddress, keys: ClientKeys, config: ClientConfig) -> Registration | None:
+    missing = "action_space" if config.observation_space is not None else "observation_space"
+    broker = Broker(
+        address, timeout_s=min(config.timeout_s, LOOKUP_TIMEOUT_S), name="rl4sys-agent-look-up"
+    )
+    try:
+        return read_registration(broker, keys)
+    except (BrokerError, WireError) as error:
+        raise ConfigError(
+            f"neither the configuration nor an argument says it, and the registry cannot be asked "
+            f"({error}); pass {missing}= or start the broker",
+            path=missing,
+        ) from error
+    finally:
+        broker.close()

@@ -1,0 +1,71 @@
+"""What the agent says of itself to the application."""
+
+from dataclasses import dataclass
+
+__all__ = ["AgentStatus"]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """One instant of an agent.
+
+    `accepted == sealing + queued + issued + dropped + quarantined` always holds.
+
+    Attributes:
+        client: Name of the client.
+        agent_id: This agent; another one after a fork.
+        version: Model version that acts; 0 before any.
+        token: Token of that version.
+        lineage: Training history of that version, "" before any.
+        policy_age_s: Seconds since that version came in; None before any.
+        decisions: Actions requested, evaluation included.
+        fallback_decisions: Those answered without a model.
+        open: Trajectories that have not ended.
+        accepted: Trajectories that have ended or were cut.
+        steps: Environment steps in them.
+        sealing: Those that wait for rewards.
+        queued: Those sealed and never offered to the broker yet.
+        queued_bytes: Their size, encoded.
+        issued: Those that were offered, and have a number for it.
+        unanswered: Those offered that the broker has not answered.
+        floor: Lowest number that may still be offered again.
+        resent: Offers repeated after the broker had answered.
+        dropped: Discarded by the drop policy.
+        quarantined: Given up because rewards were missing.
+        abandoned: Open trajectories given up with nothing to send.
+        broker: "connecting", "up", "down", "held" (the registration was refused), "paused" (too
+            much unsettled in the stream), "refusing" (the broker refuses appends) or "closed".
+        refused: Why the registration was refused, "" if it was not.
+        models_refused: Models that did not decode or fit; the one before stayed.
+        rollbacks: Times that the broker went back to an older version.
+        last_error: What went wrong last, "" if nothing has.
+        closed: `close` was called.
+    """
+
+    client: str
+    agent_id: str
+    version: int
+    token: str
+    lineage: str
+    policy_age_s: float | None
+    decisions: int
+    fallback_decisions: int
+    open: int
+    accepted: int
+    steps: int
+    sealing: int
+    queued: int
+    queued_bytes: int
+    issued: int
+    unanswered: int
+    floor: int
+    resent: int
+    dropped: int
+    quarantined: int
+    abandoned: int
+    broker: str
+    refused: str
+    models_refused: int
+    rollbacks: int
+    last_error: str
+    closed: bool

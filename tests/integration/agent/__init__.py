@@ -1,0 +1,1 @@
+"""The agent against real brokers: sending, refreshing, registering, forking and leaving."""

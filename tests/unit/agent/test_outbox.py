@@ -1,0 +1,211 @@
+"""The queue is bounded, its drops follow the policy, and its books always balance."""
+
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rl4sys_stream.agent.outbox import DropPolicy, MemoryOutbox, Sealed
+from rl4sys_stream.testing import eventually
+
+
+def make(
+    policy: DropPolicy = "drop_oldest",
+    *,
+    entries: int = 3,
+    size: int = 1000,
+    timeout_s: float | None = None,
+) -> MemoryOutbox:
+    return MemoryOutbox(
+        max_entries=entries, max_bytes=size, drop_policy=policy, block_timeout_s=timeout_s
+    )
+
+
+def put(outbox: MemoryOutbox, name: str, size: int = 10) -> None:
+    outbox.accept(1)
+    outbox.put(Sealed(((b"name", name.encode()),), size))
+
+
+def names(outbox: MemoryOutbox) -> list[str]:
+    return [entry.fields[0][1].decode() for entry in outbox.take(100, 1 << 30)]
+
+
+def test_numbers_are_given_in_order_when_entries_are_taken():
+    """From 1, without gaps, however they are taken."""
+    outbox = make()
+    put(outbox, "a")
+    put(outbox, "b")
+    first = outbox.take(1, 1 << 30)
+    put(outbox, "c")
+    rest = outbox.take(100, 1 << 30)
+    assert [entry.seq for entry in (*first, *rest)] == [1, 2, 3]
+    counts = outbox.counts()
+    assert (counts.issued, counts.queued, counts.unanswered) == (3, 0, 3)
+
+
+def test_a_full_queue_drops_the_oldest_by_default():
+    """What is oldest was acted by the oldest policy."""
+    outbox = make("drop_oldest")
+    for name in "abcde":
+        put(outbox, name)
+    assert outbox.counts().dropped == 2
+    assert names(outbox) == ["c", "d", "e"]
+
+
+def test_a_full_queue_drops_the_newest_on_request():
+    """For applications whose first data matter most."""
+    outbox = make("drop_newest")
+    for name in "abcde":
+        put(outbox, name)
+    assert outbox.counts().dropped == 2
+    assert names(outbox) == ["a", "b", "c"]
+
+
+def test_what_was_offered_is_never_dropped():
+    """The drop policy touches only the queue; numbers have no gaps."""
+    outbox = make("drop_oldest")
+    put(outbox, "a")
+    offered = outbox.take(1, 1 << 30)
+    for name in "bcde":
+        put(outbox, name)
+    assert outbox.counts().dropped == 1
+    assert offered[0].seq == 1
+    assert [entry.seq for entry in outbox.take(100, 1 << 30)] == [2, 3, 4]
+
+
+def test_the_queue_is_bounded_in_bytes_too():
+    """One large entry pushes several small ones out."""
+    outbox = make("drop_oldest", entries=100, size=100)
+    for name in "abc":
+        put(outbox, name, 30)
+    put(outbox, "large", 80)
+    assert names(outbox) == ["large"]
+    assert outbox.counts().dropped == 3
+
+
+def test_an_entry_larger_than_the_queue_is_dropped_and_drops_nothing_else():
+    """It could never fit."""
+    outbox = make("drop_oldest", size=100)
+    put(outbox, "a", 30)
+    put(outbox, "monster", 101)
+    assert outbox.counts().dropped == 1
+    assert names(outbox) == ["a"]
+
+
+def test_block_waits_for_room_and_drops_nothing_if_it_comes():
+    """The application asked to be held back."""
+    outbox = make("block", timeout_s=30)
+    for name in "abc":
+        put(outbox, name)
+    waiting = threading.Thread(target=put, args=(outbox, "d"))
+    waiting.start()
+    eventually(lambda: outbox.counts().sealing == 1)
+    assert [entry.seq for entry in outbox.take(1, 1 << 30)] == [1]
+    waiting.join(10)
+    assert outbox.counts().dropped == 0
+    assert names(outbox) == ["b", "c", "d"]
+
+
+def test_block_drops_the_newest_after_its_timeout():
+    """Waiting has a limit."""
+    outbox = make("block", timeout_s=0.01)
+    for name in "abcd":
+        put(outbox, name)
+    assert outbox.counts().dropped == 1
+    assert names(outbox) == ["a", "b", "c"]
+
+
+def test_closing_ends_a_blocked_put_and_counts_what_comes_after():
+    """Nothing waits for a sender that is gone."""
+    outbox = make("block", timeout_s=30)
+    for name in "abc":
+        put(outbox, name)
+    waiting = threading.Thread(target=put, args=(outbox, "d"))
+    waiting.start()
+    eventually(lambda: outbox.counts().sealing == 1)
+    outbox.close()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    put(outbox, "e")
+    counts = outbox.counts()
+    assert (counts.dropped, counts.queued, counts.accepted) == (2, 3, 5)
+
+
+def test_a_take_is_bounded_in_bytes_but_gives_at_least_one():
+    """An entry larger than a batch still has to go."""
+    outbox = make(size=1000)
+    for name in "abc":
+        put(outbox, name, 60)
+    assert len(outbox.take(100, 130)) == 2
+    assert len(outbox.take(100, 10)) == 1
+
+
+def test_empty_means_answered_too():
+    """What is under way may still be lost."""
+    outbox = make()
+    put(outbox, "a")
+    assert not outbox.wait_until_empty(0.0)
+    outbox.take(1, 100)
+    assert not outbox.wait_until_empty(0.0)
+    outbox.answered(1)
+    assert outbox.wait_until_empty(0.0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    policy=st.sampled_from(["drop_oldest", "drop_newest", "block"]),
+    actions=st.lists(
+        st.one_of(
+            st.tuples(st.just("put"), st.integers(1, 120)),
+            st.tuples(st.just("take"), st.integers(1, 4)),
+            st.tuples(st.just("quarantine"), st.just(0)),
+        ),
+        max_size=60,
+    ),
+)
+def test_the_books_balance_after_every_action(policy, actions):
+    """accepted = sealing + queued + issued + dropped + quarantined, within the bounds."""
+    outbox = make(policy, entries=4, size=200, timeout_s=1e-6)
+    taken: list[int] = []
+    for action, number in actions:
+        if action == "put":
+            put(outbox, "x", number)
+        elif action == "take":
+            taken += [entry.seq for entry in outbox.take(number, 1 << 30)]
+        else:
+            outbox.accept(1)
+            outbox.quarantine()
+        counts = outbox.counts()
+        assert counts.accepted == (
+            counts.sealing + counts.queued + counts.issued + counts.dropped + counts.quarantined
+        )
+        assert counts.queued <= 4
+        assert counts.queued_bytes <= 200
+    assert taken == list(range(1, len(taken) + 1))
+    assert outbox.counts().accepted == sum(action != "take" for action, _ in actions)
+
+
+def test_the_books_balance_under_many_threads():
+    """Counts are exact, not approximate, when threads end trajectories at the same time."""
+    outbox = make("drop_newest", entries=1_000_000, size=1 << 40)
+    threads = [
+        threading.Thread(target=lambda: [put(outbox, "x") for _ in range(500)]) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    counts = outbox.counts()
+    assert (counts.accepted, counts.queued, counts.queued_bytes) == (4000, 4000, 40_000)
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
+def test_the_default_policies_never_wait(policy):
+    """Only "block" may hold the application up."""
+    outbox = make(policy, entries=1, timeout_s=30)
+    thread = threading.Thread(target=lambda: [put(outbox, "x") for _ in range(100)])
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert outbox.counts().dropped == 99

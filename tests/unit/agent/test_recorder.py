@@ -1,0 +1,416 @@
+"""What the application records becomes exactly the trajectories that it meant."""
+
+import gc
+
+import numpy as np
+import pytest
+
+from rl4sys_stream.agent.handles import ActionHandle
+from rl4sys_stream.errors import TrajectoryStateError, UsageError
+from rl4sys_stream.wire.trajectory import BehaviorRun, End
+from tests.unit.agent.rig import Rig
+
+FINAL = np.array([9, 9, 9], np.float32)
+
+
+def test_a_terminated_episode_becomes_one_trajectory_with_its_columns_in_order():
+    """Observations, actions, rewards and log-probabilities arrive as recorded."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    for value in range(3):
+        rig.step(handle, value, reward=value * 10)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    (trajectory,) = rig.sent()
+    assert trajectory.observations.tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
+    assert trajectory.actions.tolist() == [1, 1, 1]
+    assert trajectory.rewards.tolist() == [0, 10, 20]
+    assert trajectory.log_probs.tolist() == [-1.5] * 3
+    assert trajectory.masks is None
+    assert trajectory.final_observation is None
+    assert (trajectory.end, trajectory.episode, trajectory.offset) == (End.TERMINATED, 0, 0)
+
+
+def test_a_truncated_episode_carries_what_the_last_action_led_to():
+    """A time limit bootstraps from the final observation."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    action = rig.step(handle)
+    rig.recorder.end(handle, action, End.TRUNCATED, FINAL)
+    (trajectory,) = rig.sent()
+    assert trajectory.end is End.TRUNCATED
+    assert trajectory.final_observation is not None
+    assert trajectory.final_observation.tolist() == [9, 9, 9]
+
+
+def test_a_trajectory_waits_for_rewards_that_come_after_its_end():
+    """It is sealed by the last missing reward, whichever step that is on."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    first, second = rig.step(handle, reward=None), rig.step(handle, reward=None)
+    rig.recorder.end(handle, second, End.TERMINATED, None)
+    second.update_reward(2)
+    assert (rig.counts.sealing, rig.counts.queued) == (1, 0)
+    first.update_reward(1)
+    assert (rig.counts.sealing, rig.counts.queued) == (0, 1)
+    assert rig.sent()[0].rewards.tolist() == [1, 2]
+
+
+def test_a_reward_may_be_corrected_until_the_trajectory_is_sealed_and_not_after():
+    """The last value counts; a later one is refused, not lost silently."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    first, second = rig.step(handle, reward=5), rig.step(handle, reward=None)
+    first.update_reward(6)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    first.update_reward(7)
+    second.update_reward(0)
+    with pytest.raises(TrajectoryStateError, match="sealed"):
+        first.update_reward(8)
+    assert rig.sent()[0].rewards.tolist() == [7, 0]
+
+
+def test_a_reward_may_be_set_before_the_action_is_added():
+    """The order of `update_reward` and `add_to_trajectory` is free."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    action = rig.request(handle)
+    action.update_reward(3)
+    rig.recorder.add(handle, action)
+    rig.recorder.end(handle, action, End.TERMINATED, None)
+    assert rig.sent()[0].rewards.tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    "reward", [float("nan"), float("inf"), -float("inf"), 1e39, "1.0", None, [1, 2], b"1"]
+)
+def test_a_reward_that_is_no_finite_number_is_refused_by_name(reward):
+    """Also numbers that become infinite as float32."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    action = rig.step(handle, reward=None)
+    with pytest.raises(UsageError, match="finite number"):
+        action.update_reward(reward)
+    assert action.reward is None
+
+
+@pytest.mark.parametrize("reward", [2, 2.0, True, np.float32(2), np.int64(2), np.array(2.0)])
+def test_anything_that_is_a_number_is_a_reward(reward):
+    """Numpy scalars and arrays of one element included."""
+    rig = Rig()
+    action = rig.step(rig.recorder.begin(), reward=None)
+    action.update_reward(reward)
+    assert action.reward == float(reward)
+
+
+def test_steps_of_several_models_are_told_apart_in_runs():
+    """Each step keeps the version and token that chose it, also when a model comes back."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    for version, token in [(0, ""), (1, "1:a"), (1, "1:a"), (2, "1:b"), (1, "1:a")]:
+        action = rig.request(handle, version=version, token=token)
+        rig.recorder.add(handle, action)
+        action.update_reward(0)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    assert rig.sent()[0].behavior == (
+        BehaviorRun(0, "", 1),
+        BehaviorRun(1, "1:a", 2),
+        BehaviorRun(2, "1:b", 1),
+        BehaviorRun(1, "1:a", 1),
+    )
+
+
+def test_steps_without_a_mask_among_masked_ones_allow_everything():
+    """The mask column is filled where only some steps had one."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    for mask in (None, [False, True, True, False]):
+        action = rig.request(handle, mask=mask)
+        rig.recorder.add(handle, action)
+        action.update_reward(0)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    masks = rig.sent()[0].masks
+    assert masks is not None
+    assert masks.tolist() == [[True] * 4, [False, True, True, False]]
+
+
+def test_a_probability_that_rounding_took_above_one_is_logged_as_one():
+    """The decoder refuses positive log-probabilities."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    action = rig.request(handle, log_prob=1e-9)
+    rig.recorder.add(handle, action)
+    action.update_reward(0)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    assert rig.sent()[0].log_probs.tolist() == [0.0]
+
+
+def test_a_full_trajectory_is_cut_and_goes_on_under_the_same_handle():
+    """Each part bootstraps from the observation of the next one's first step."""
+    rig = Rig(max_steps=2)
+    handle = rig.recorder.begin()
+    for value in range(5):
+        rig.step(handle, value, reward=value)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    parts = rig.sent()
+    assert [part.end for part in parts] == [End.CUT, End.CUT, End.TERMINATED]
+    assert [part.offset for part in parts] == [0, 2, 4]
+    assert [part.episode for part in parts] == [0, 0, 0]
+    assert [part.rewards.tolist() for part in parts] == [[0, 1], [2, 3], [4]]
+    finals = [part.final_observation for part in parts]
+    assert [None if final is None else final.tolist() for final in finals] == [
+        [2, 2, 2],
+        [4, 4, 4],
+        None,
+    ]
+
+
+def test_a_full_trajectory_that_ends_right_then_is_not_cut():
+    """No empty last part, and the end keeps its kind."""
+    rig = Rig(max_steps=2)
+    handle = rig.recorder.begin()
+    for value in range(2):
+        rig.step(handle, value)
+    rig.request(handle, 2)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    assert [part.end for part in rig.sent()] == [End.TERMINATED]
+
+
+def test_rewards_of_a_cut_part_may_come_late():
+    """The cut part waits; the parts after it do not."""
+    rig = Rig(max_steps=2)
+    handle = rig.recorder.begin()
+    late = rig.step(handle, 0, reward=None)
+    for value in (1, 2, 3):
+        rig.step(handle, value)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    assert [part.offset for part in rig.sent()] == [2]
+    late.update_reward(-1)
+    (part,) = rig.sent()
+    assert (part.offset, part.rewards.tolist()) == (0, [-1, 1])
+
+
+def test_requests_that_run_ahead_of_their_adding_are_cut_in_the_order_of_adding():
+    """An application may request several actions before it adds the first."""
+    rig = Rig(max_steps=2)
+    handle = rig.recorder.begin()
+    actions = [rig.request(handle, value) for value in range(3)]
+    for action in actions:
+        rig.recorder.add(handle, action)
+        action.update_reward(0)
+    rig.recorder.end(handle, actions[2], End.TERMINATED, None)
+    assert [part.observations[:, 0].tolist() for part in rig.sent()] == [[0, 1], [2]]
+
+
+def test_open_trajectories_do_not_mix():
+    """Two episodes at once end as two trajectories with their own steps."""
+    rig = Rig()
+    one, two = rig.recorder.begin(), rig.recorder.begin()
+    for value in range(4):
+        rig.step(one if value % 2 else two, value)
+    assert rig.recorder.open == 2
+    rig.recorder.end(two, None, End.TERMINATED, None)
+    rig.recorder.end(one, None, End.TERMINATED, None)
+    assert rig.recorder.open == 0
+    assert [(t.episode, t.observations[:, 0].tolist()) for t in rig.sent()] == [
+        (1, [0, 2]),
+        (0, [1, 3]),
+    ]
+
+
+def test_ending_twice_is_refused():
+    """The second end would make a trajectory of nothing."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    rig.step(handle)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    with pytest.raises(TrajectoryStateError, match="has ended already"):
+        rig.recorder.end(handle, None, End.TERMINATED, None)
+    assert rig.counts.accepted == 1
+
+
+def test_ending_an_empty_trajectory_is_refused():
+    """And the handle stays usable."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    rig.request(handle)
+    with pytest.raises(TrajectoryStateError, match="empty"):
+        rig.recorder.end(handle, None, End.TERMINATED, None)
+    rig.step(handle)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    assert rig.counts.queued == 1
+
+
+def test_ending_with_an_action_that_was_not_added_is_refused():
+    """Its step would be missing from the trajectory."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    rig.step(handle)
+    forgotten = rig.request(handle)
+    with pytest.raises(TrajectoryStateError, match="not recorded"):
+        rig.recorder.end(handle, forgotten, End.TERMINATED, None)
+
+
+def test_adding_an_action_twice_is_refused():
+    """A step would be trained on twice."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    action = rig.step(handle)
+    with pytest.raises(TrajectoryStateError, match="recorded already"):
+        rig.recorder.add(handle, action)
+
+
+def test_adding_an_action_to_a_foreign_trajectory_is_refused():
+    """Its observation belongs to the other episode."""
+    rig = Rig()
+    action = rig.request(rig.recorder.begin())
+    with pytest.raises(TrajectoryStateError, match="was requested on episode 0"):
+        rig.recorder.add(rig.recorder.begin(), action)
+
+
+def test_adding_to_an_ended_trajectory_is_refused():
+    """What was sealed cannot grow."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    rig.step(handle)
+    late = rig.request(handle)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    with pytest.raises(TrajectoryStateError, match="has ended"):
+        rig.recorder.add(handle, late)
+
+
+def test_adding_an_evaluation_action_is_refused():
+    """It belongs to no episode."""
+    rig = Rig()
+    action = ActionHandle(0, 0.0, 1, "1:a", FINAL, None, None)
+    with pytest.raises(TrajectoryStateError, match="evaluation"):
+        rig.recorder.add(rig.recorder.begin(), action)
+
+
+def test_missing_rewards_quarantine_a_trajectory_after_the_timeout_and_not_before():
+    """It is counted, and a reward that comes later still is refused."""
+    rig = Rig(reward_timeout_s=60)
+    handle = rig.recorder.begin()
+    action = rig.step(handle, reward=None)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    rig.clock.now_s += 59.9
+    rig.recorder.sweep()
+    assert rig.counts.sealing == 1
+    rig.clock.now_s += 0.1
+    rig.recorder.sweep()
+    assert (rig.counts.sealing, rig.counts.quarantined, rig.counts.queued) == (0, 1, 0)
+    with pytest.raises(TrajectoryStateError, match="given up"):
+        action.update_reward(1)
+
+
+def test_open_trajectories_are_never_timed_out():
+    """An episode may last for days."""
+    rig = Rig(reward_timeout_s=60)
+    handle = rig.recorder.begin()
+    rig.step(handle, reward=None)
+    rig.clock.now_s += 1e6
+    rig.recorder.sweep()
+    assert (rig.counts.accepted, rig.recorder.open, handle.ended) == (0, 1, False)
+
+
+def test_closing_cuts_an_open_trajectory_before_an_action_that_was_only_requested():
+    """What that action was requested on is what the last recorded one led to."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    rig.step(handle, 1)
+    rig.step(handle, 2)
+    rig.request(handle, 3)
+    rig.recorder.close()
+    (trajectory,) = rig.sent()
+    assert trajectory.end is End.CUT
+    assert trajectory.observations[:, 0].tolist() == [1, 2]
+    assert trajectory.final_observation is not None
+    assert trajectory.final_observation[0] == 3
+
+
+def test_closing_gives_the_last_step_up_when_nothing_follows_it():
+    """Its observation serves as what the step before it led to."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    for value in (1, 2, 3):
+        rig.step(handle, value)
+    rig.recorder.close()
+    (trajectory,) = rig.sent()
+    assert trajectory.observations[:, 0].tolist() == [1, 2]
+    assert trajectory.final_observation is not None
+    assert trajectory.final_observation[0] == 3
+
+
+def test_closing_cuts_an_open_trajectory_before_its_first_missing_reward():
+    """The steps that are complete are worth sending."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    for value, reward in ((1, 1.0), (2, None), (3, 1.0)):
+        rig.step(handle, value, reward)
+    rig.recorder.close()
+    (trajectory,) = rig.sent()
+    assert trajectory.observations[:, 0].tolist() == [1]
+    assert trajectory.final_observation is not None
+    assert trajectory.final_observation[0] == 2
+    assert rig.recorder.abandoned == 0
+
+
+def test_closing_counts_what_it_cannot_send():
+    """One open trajectory of a single step, and one ended without its rewards."""
+    rig = Rig()
+    lonely, unrewarded = rig.recorder.begin(), rig.recorder.begin()
+    rig.step(lonely)
+    rig.step(unrewarded, reward=None)
+    rig.recorder.end(unrewarded, None, End.TERMINATED, None)
+    rig.recorder.close()
+    assert rig.sent() == []
+    assert (rig.recorder.abandoned, rig.counts.quarantined) == (1, 1)
+    assert (lonely.ended, rig.recorder.open) == (True, 0)
+
+
+def test_a_trajectory_whose_handle_was_dropped_is_cut_and_sent():
+    """Nobody could end it any more; its steps are as good as any."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    for value in (1, 2, 3):
+        rig.step(handle, value)
+    kept = rig.recorder.begin()
+    rig.step(kept)
+    del handle
+    gc.collect()
+    rig.recorder.sweep()
+    assert [t.observations[:, 0].tolist() for t in rig.sent()] == [[1, 2]]
+    assert rig.recorder.open == 1
+
+
+def test_an_ended_trajectory_outlives_its_handle_while_it_waits_for_rewards():
+    """The application keeps action handles alone."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    action = rig.step(handle, reward=None)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    del handle
+    gc.collect()
+    rig.recorder.sweep()
+    action.update_reward(4)
+    assert rig.sent()[0].rewards.tolist() == [4]
+
+
+def test_a_sealed_trajectory_frees_its_steps():
+    """An application that keeps old handles does not keep every observation alive."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    rig.step(handle)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    assert handle.segment.steps == []
+
+
+def test_a_forked_copy_sends_nothing():
+    """The parent does; the same steps may not be sent twice."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    action = rig.step(handle, reward=None)
+    rig.recorder.orphan()
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    action.update_reward(1)
+    assert rig.counts.accepted == 0
+    assert rig.sent() == []
