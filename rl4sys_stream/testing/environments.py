@@ -1,0 +1,84 @@
+"""Tasks whose optimum is known, small enough to be learned in seconds through a real broker."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl4sys_stream.spaces import Box, Discrete
+
+__all__ = ["IdentityTask", "MaskedBandit"]
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityTask:
+    """Observe one of `n` states, one-hot; the right action is the state. Optimum: 1 a step.
+
+    Attributes:
+        n: States and actions.
+        episode_steps: Steps of an episode.
+    """
+
+    n: int = 4
+    episode_steps: int = 16
+
+    @property
+    def observation_space(self) -> Box:
+        """One-hot states."""
+        return Box((self.n,))
+
+    @property
+    def action_space(self) -> Discrete:
+        """One action a state."""
+        return Discrete(self.n)
+
+    def observations(self, rng: random.Random) -> Iterator[NDArray[np.float32]]:
+        """The states of one episode, `float32 [n]` each."""
+        for _ in range(self.episode_steps):
+            observation = np.zeros(self.n, np.float32)
+            observation[rng.randrange(self.n)] = 1.0
+            yield observation
+
+    def reward(self, observation: NDArray[np.float32], action: int) -> float:
+        """1 for the right action, 0 for the others."""
+        return float(observation[action])
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedBandit:
+    """Arms that pay their index, of which a random half is allowed each time.
+
+    Optimum: the highest allowed arm, every time. A policy that ignores masks, or a learner that
+    treats forbidden actions as possible, does not reach it.
+
+    Attributes:
+        arms: Number of arms.
+    """
+
+    arms: int = 4
+
+    @property
+    def observation_space(self) -> Box:
+        """Which arms are allowed."""
+        return Box((self.arms,))
+
+    @property
+    def action_space(self) -> Discrete:
+        """The arms."""
+        return Discrete(self.arms)
+
+    def mask(self, rng: random.Random) -> NDArray[np.bool_]:
+        """`bool [arms]`, half of them true."""
+        mask = np.zeros(self.arms, np.bool_)
+        mask[rng.sample(range(self.arms), self.arms // 2)] = True
+        return mask
+
+    def reward(self, action: int) -> float:
+        """The arm's index, scaled to 0 … 1."""
+        return action / (self.arms - 1)
+
+    def best(self, mask: NDArray[np.bool_]) -> int:
+        """The highest allowed arm."""
+        return int(np.flatnonzero(mask)[-1])
