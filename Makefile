@@ -1,0 +1,123 @@
+# The verbs of this repository. `make demo` and `make test` work on a fresh clone and need nothing
+# but make and Python 3.11 or later; the first call makes .venv and installs into it.
+#
+#   make demo TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+#       takes the CPU build of PyTorch. On Linux, pip's own choice is a CUDA build of gigabytes;
+#       make says so before it downloads one. On macOS there is nothing to choose.
+#   make demo DEMO_ARGS="--seed 2"      further arguments for the demo
+#   make test PYTHON=python3.12         another interpreter (after `make clean`)
+#   make unit PYTEST_ARGS="-k diff -x"  further arguments for pytest
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo "$$p" && break; done)
+VENV ?= .venv
+TORCH_INDEX_URL ?=
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+# Two workers suit two cores; learning tests train, so more would only slow each other down.
+PYTEST_WORKERS ?= 2
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+TORCH_INDEX := $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
+# One thread a process: the networks are small, and tests, workers and agents share the cores.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test setup lint fmt types imports unit integration fault learn all-tests wheel \
+	compose-test bench clean
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+	@echo
+	@echo "verbs: demo test | setup lint fmt types imports unit integration fault learn wheel |"
+	@echo "       compose-test (needs Docker) bench clean"
+
+# Lunar Lander learns through Redis streams: embedded broker, dispatcher, worker, application.
+demo: $(VENV)/.installed-run
+	$(BIN)/rl4sys-stream demo lunar_lander $(DEMO_ARGS)
+
+# Everything that CI runs, cheapest first.
+test: lint types imports all-tests wheel
+	@echo "make test: all passed"
+
+setup: $(VENV)/.installed-dev
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/typos
+
+fmt: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed-dev
+	$(BIN)/lint-imports
+
+all-tests: $(VENV)/.installed-dev
+	$(PYTEST)
+
+unit: $(VENV)/.installed-dev
+	$(PYTEST) tests/unit
+
+integration: $(VENV)/.installed-dev
+	$(PYTEST) tests/integration
+
+fault: $(VENV)/.installed-dev
+	$(PYTEST) tests/fault
+
+learn: $(VENV)/.installed-dev
+	$(PYTEST) tests/learning
+
+# The wheel, not the tree: what `pip install rl4sys-stream` without extras gives.
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python tests/packaging/check_wheel.py
+
+# Builds the images and runs docker-compose.yml; needs a Docker engine, so it is not in `make test`.
+compose-test:
+	tests/compose/compose_test.sh
+
+bench: $(VENV)/.installed-dev
+	@set -e; for file in benchmarks/[a-z]*.py; do \
+	  echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)"; done
+
+# Keeps runs/ and .rl4sys-stream/: results and a broker's data are not ours to delete.
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
+	  .hypothesis .coverage .coverage.* htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { \
+	  echo "Found no Python 3.11, 3.12 or 3.13; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.installed-run: $(VENV)/.made pyproject.toml constraints.txt
+	@# Only other indexes than the default one offer versions like 2.13.0+cpu, which pip prefers.
+	@if [ "$$(uname -s)" = Linux ] && [ -z "$(TORCH_INDEX_URL)" ] \
+	  && ! $(BIN)/python -c 'import torch' 2>/dev/null \
+	  && ! $(PIP) index versions torch 2>/dev/null \
+	    | grep -qF "$$(sed -n 's/^torch==//p' constraints.txt)+cpu"; then \
+	  echo; \
+	  echo "  PyTorch: on this machine pip chooses the CUDA build, a download of several gigabytes."; \
+	  echo "  The CPU build (about 200 MB) is enough for everything here. To take that one, run"; \
+	  echo "      make $(MAKECMDGOALS) TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu"; \
+	  if [ -t 1 ]; then echo "  Ctrl-C stops; the CUDA build follows in 15 seconds."; sleep 15; fi; \
+	  echo; \
+	fi
+	$(PIP) install --progress-bar on -c constraints.txt $(TORCH_INDEX) -e '.[all]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-run
+	$(PIP) install --quiet -c constraints.txt --group dev
+	@touch $@
