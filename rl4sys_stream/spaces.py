@@ -161,6 +161,7 @@ def flat_dim(space: Space) -> int:
     return space.n if isinstance(space, Discrete) else math.prod(space.shape)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def flatten(space: Space, observation: ArrayLike) -> NDArray[np.float32]:
     """A fresh `float32 [flat_dim]` copy of `observation`; one-hot for a Discrete space.
 

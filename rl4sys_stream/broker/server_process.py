@@ -51,7 +51,7 @@ class ServerProcess:
     ) -> None:
         with log.open("ab") as output:
             try:
-                self._server = subprocess.Popen(  # noqa: S603 -- the caller chose the binary
+                self._server = subprocess.Popen(
                     [str(binary), "-"],
                     stdin=subprocess.PIPE,
                     stdout=output,
@@ -64,7 +64,7 @@ class ServerProcess:
                 )
             except OSError as error:
                 raise ServerStartError(f"cannot run {binary}: {error}") from error
-        self._watchdog = subprocess.Popen(  # noqa: S603 -- a constant script and a process id
+        self._watchdog = subprocess.Popen(
             ["/bin/sh", "-c", _WATCHDOG, "rl4sys-stream-watchdog", str(self._server.pid)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
