@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rl4sys_stream.agent.handles import ActionHandle, Episode, TrajectoryHandle
-from rl4sys_stream.agent.inputs import FALLBACK_TOKEN, as_action, as_mask
+from rl4sys_stream.agent.inputs import as_action, as_mask
 from rl4sys_stream.agent.lifecycle import watch
-from rl4sys_stream.agent.refresher import PolicySlot
 from rl4sys_stream.agent.runtime import Dimensions, Runtime
 from rl4sys_stream.agent.setup import Setup, make_setup
+from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.agent.status import AgentStatus
 from rl4sys_stream.clock import Clock, SystemClock
 from rl4sys_stream.errors import TrajectoryStateError, UsageError
 from rl4sys_stream.policy.policy import UniformPolicy
 from rl4sys_stream.spaces import flat_dim, flatten
 from rl4sys_stream.telemetry import log_event
+from rl4sys_stream.wire.format import FALLBACK_TOKEN
 from rl4sys_stream.wire.trajectory import End
 
 __all__ = ["Fallback", "StreamAgent"]

@@ -1,16 +1,13 @@
 """What the application gives, checked: masks, and the fallback's decisions."""
 
-from typing import Final, SupportsIndex
+from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rl4sys_stream.errors import MaskError, UsageError
 
-__all__ = ["FALLBACK_TOKEN", "as_action", "as_mask"]
-
-FALLBACK_TOKEN: Final = "fallback"  # noqa: S105 - a marker in the behaviour runs, no secret
-"""Token, with version 0, of actions that the application's fallback chose."""
+__all__ = ["as_action", "as_mask"]
 
 
 def as_mask(mask: ArrayLike, n_actions: int) -> NDArray[np.bool_]:

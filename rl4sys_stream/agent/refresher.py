@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Final
 
 from rl4sys_stream.agent.session import Backoff, Session
+from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.broker.connection import Broker, BrokerAddress, Subscription
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import (
     AgentHeartbeat,
+    Registration,
     make_definition,
     read_registration,
     register,
@@ -18,12 +20,12 @@ from rl4sys_stream.broker.registry import (
 )
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.config import ClientConfig, ClientSpec
-from rl4sys_stream.errors import BrokerError, StreamError
-from rl4sys_stream.model_store.subscriber import Model, ModelSubscriber
-from rl4sys_stream.policy.policy import ModelPolicy, Policy, build_policy
+from rl4sys_stream.errors import BrokerError, BrokerUnavailableError, StreamError
+from rl4sys_stream.model_store.subscriber import ModelSubscriber
+from rl4sys_stream.policy.policy import build_policy
 from rl4sys_stream.telemetry import StateLog, log_event
 
-__all__ = ["PolicySlot", "Refresher"]
+__all__ = ["Refresher"]
 
 logger = logging.getLogger("rl4sys_stream.agent")
 
@@ -31,39 +33,6 @@ SLICE_S: Final = 0.25
 """Longest wait for a notice, so that a stop is noticed."""
 REFUSED_RETRY_S: Final = 5.0
 """How long a refused registration or model is left alone before it is looked at again."""
-
-
-class PolicySlot:
-    """The policy that acts. Whoever reads `policy` once has a whole one, whatever happens next.
-
-    Attributes:
-        policy: Immutable; replaced whole.
-        model: What it was built from; None before any.
-        installed_at: Monotonic seconds; None before any model.
-        arrived: Set once there is a model.
-        refused: Models that did not decode or fit.
-        rollbacks: Times that the broker went back to an older version.
-    """
-
-    __slots__ = ("arrived", "installed_at", "model", "policy", "refused", "rollbacks")
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.model: Model | None = None
-        self.installed_at: float | None = None
-        self.arrived = threading.Event()
-        self.refused = 0
-        self.rollbacks = 0
-
-    def install(self, model: Model, policy: ModelPolicy, *, now: float) -> None:
-        """Let `policy` act from now on."""
-        before = self.model
-        if before and before.lineage == model.lineage and model.version <= before.version:
-            self.rollbacks += 1
-        self.policy = policy
-        self.model = model
-        self.installed_at = now
-        self.arrived.set()
 
 
 class Refresher:
@@ -115,7 +84,7 @@ class Refresher:
         self._states = StateLog(logger, client=keys.client, agent=agent_id)
         self._spec: ClientSpec | None = None
         self._head_lineage = ""
-        self._refused_model: tuple[bytes | None, bytes | None] | None = None
+        self._refused_model: tuple[bytes, bytes] | None = None
         self._refused_until = 0.0
         self._register_at = self._poll_at = self._heartbeat_at = self._sweep_at = 0.0
         self._stopping = threading.Event()
@@ -183,12 +152,25 @@ class Refresher:
             self._follow_head()
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + self._config.agent.heartbeat_s
-            if self._session.registered:
-                write_heartbeat(self._broker, self._keys, self._heartbeat())
+            self._beat()
         due = min(self._poll_at, self._heartbeat_at) - self._clock.monotonic()
         if self._subscription and self._subscription.get(min(max(due, 0.0), SLICE_S)) is not None:
             # Notices may be lost and may repeat; what is new is for the head to say.
             self._poll_at = 0.0
+
+    def _beat(self) -> None:
+        if not self._session.registered:
+            return
+        try:
+            write_heartbeat(self._broker, self._keys, self._heartbeat())
+        except BrokerUnavailableError:
+            raise
+        except BrokerError as error:
+            # Out of memory, or read-only: models can still be read, and are what matters.
+            self._session.last_error = str(error)
+            self._states.set("agent.heartbeat", "refused", error=error)
+        else:
+            self._states.set("agent.heartbeat", "accepted", level=logging.DEBUG)
 
     def _connect(self) -> None:
         self._subscription = Subscription(
@@ -212,13 +194,7 @@ class Refresher:
             found = read_registration(self._broker, self._keys)
             # What the configuration leaves open is taken over once; then it is this agent's own.
             spec = self._spec or self._config.spec(found.spec if found else None)
-            registration = register(
-                self._broker,
-                self._keys,
-                spec,
-                make_definition(self._config.parameters, self._config.worker),
-                wall_ms=self._clock.wall_ms(),
-            )
+            registration = self._write_registration(spec, found)
         except BrokerError:
             raise
         except StreamError as error:
@@ -235,6 +211,23 @@ class Refresher:
         session.registered = True
         self._changed()
 
+    def _write_registration(self, spec: ClientSpec, found: Registration | None) -> Registration:
+        try:
+            return register(
+                self._broker,
+                self._keys,
+                spec,
+                make_definition(self._config.parameters, self._config.worker),
+                wall_ms=self._clock.wall_ms(),
+            )
+        except BrokerUnavailableError:
+            raise
+        except BrokerError:
+            # It takes no writes just now, but what would be written is there already.
+            if found is None or found.spec.differences(spec):
+                raise
+            return found
+
     def _follow_head(self) -> None:
         """Take over what the newest commit says: lineage, retained tail, model."""
         lineage, retained, version, token = self._broker.hash_get(
@@ -242,7 +235,11 @@ class Refresher:
         )
         self._session.retained = int(retained) if retained and retained.isdigit() else 0
         self._follow_lineage(lineage.decode("utf-8", "replace") if lineage else "")
-        newest = (version, token)
+        if version is None or token is None:
+            return
+        newest, current = (version, token), self._slot.model
+        if current and newest == (b"%d" % current.version, current.token.encode()):
+            return
         if newest != self._refused_model or self._clock.monotonic() >= self._refused_until:
             self._refresh(newest)
 
@@ -260,7 +257,7 @@ class Refresher:
         if session.registered and (registered or b"").decode("utf-8", "replace") != session.lineage:
             self._register()
 
-    def _refresh(self, newest: tuple[bytes | None, bytes | None]) -> None:
+    def _refresh(self, newest: tuple[bytes, bytes]) -> None:
         """Take over the newest model, if there is a newer one that decodes and fits."""
         if self._spec is None:
             return

@@ -15,9 +15,10 @@ from typing import Final
 
 from rl4sys_stream.agent.outbox import MemoryOutbox
 from rl4sys_stream.agent.recorder import Recorder
-from rl4sys_stream.agent.refresher import PolicySlot, Refresher
+from rl4sys_stream.agent.refresher import Refresher
 from rl4sys_stream.agent.sender import Sender
 from rl4sys_stream.agent.session import Session
+from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.agent.status import AgentStatus
 from rl4sys_stream.broker.connection import AppendConnection, BrokerAddress
 from rl4sys_stream.broker.keys import ClientKeys

@@ -207,7 +207,8 @@ class Sender:
                 self._sent_bytes += entry.size_bytes
         rest = islice(self._to_send, len(batch), None)
         self._to_send = deque((*refused, *rest))
-        self._unsettled = max(length - self._session.retained, 0)
+        if length is not None:
+            self._unsettled = max(length - self._session.retained, 0)
         self._release(sent_at)
         self._outbox.answered(len(batch) - len(refused))
         if refusal is None:

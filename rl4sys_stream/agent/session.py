@@ -61,7 +61,9 @@ class Session:
         """Both threads' view in one word; see `AgentStatus.broker`."""
         if self.refused:
             return "held"
-        return self.sender_state if self.registered else self.refresher_state
+        if self.registered:
+            return self.sender_state
+        return "down" if self.refresher_state == "down" else "connecting"
 
 
 class Backoff:

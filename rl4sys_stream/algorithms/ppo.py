@@ -15,12 +15,12 @@ Policy Optimization; each is marked where it happens:
  6. The joint gradient of actor and critic is clipped by its norm.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from rl4sys_stream.algorithms.base import AlgorithmState, PolicyExport, Sample, UpdateReport
 from rl4sys_stream.algorithms.checkpoint import check_fits
@@ -33,7 +33,7 @@ from rl4sys_stream.errors import ConfigError, NonFiniteError, UsageError, WireFo
 from rl4sys_stream.policy.extras import ObservationNormalization
 from rl4sys_stream.spaces import Discrete, flat_dim
 
-__all__ = ["MAX_TRAJECTORIES", "PPO", "log_policy", "ppo_loss"]
+__all__ = ["MAX_TRAJECTORIES", "PPO", "LossGradient", "log_policy", "ppo_loss"]
 
 ADAM_EPSILON: Final = 1e-5
 """As in OpenAI's baselines and Stable-Baselines3; torch's own default is 1e-8."""
@@ -62,47 +62,76 @@ def log_policy(logits: Tensor, masks: Tensor | None) -> Tensor:
     """Log-probabilities float32 [B, n_actions]; forbidden actions have probability 0."""
     if masks is not None:
         logits = logits.masked_fill(~masks, FORBIDDEN_LOGIT)  # departure 3
-    return functional.log_softmax(logits, dim=1)
+    return torch.log_softmax(logits, dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class LossGradient:
+    """Where the loss of one minibatch of B steps falls, and what it is made of.
+
+    Attributes:
+        logits: float32 [B, n_actions], the derivative of the loss by the actor's outputs.
+        values: float32 [B, 1], the derivative of the loss by the critic's outputs.
+        metrics: float32 [6], see `LOSS_METRICS`.
+    """
+
+    logits: Tensor
+    values: Tensor
+    metrics: Tensor
 
 
 def ppo_loss(
-    actor: MLP, critic: MLP, batch: Rollout, parameters: PPOParameters
-) -> tuple[Tensor, Tensor]:
-    """The objective of the paper's equation 9, negated, on one minibatch of B steps.
+    logits: Tensor, values: Tensor, batch: Rollout, parameters: PPOParameters
+) -> LossGradient:
+    """The objective of the paper's equation 9, negated, each term with its derivative.
 
-    Returns:
-        The loss to descend, and `LOSS_METRICS` as float32 [6], detached.
+    Written out, since autograd takes three times as long as this arithmetic.
+
+    Args:
+        logits: float32 [B, n_actions], the actor's outputs for `batch.observations`.
+        values: float32 [B, 1], the critic's.
+        batch: B steps.
+        parameters: Ranges and weights of the terms.
     """
-    log_pi = log_policy(actor(batch.observations), batch.masks)  # [B, n_actions]
+    size, clip = len(logits), parameters.clip_range
+    log_pi = log_policy(logits, batch.masks)
+    pi = log_pi.exp()
     log_ratio = log_pi.gather(1, batch.actions) - batch.log_probs  # [B, 1], departure 1
     ratio = log_ratio.exp()
 
     advantages = batch.advantages
-    if parameters.normalize_advantage and len(advantages) > 1:  # departure 4
+    if parameters.normalize_advantage and size > 1:  # departure 4
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
-    # L^CLIP, equation 7.
-    clipped = ratio.clamp(1.0 - parameters.clip_range, 1.0 + parameters.clip_range)
-    policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
+    # L^CLIP, equation 7. It has a slope only where the minimum is the unclipped term:
+    # d ratio / d logits = ratio (onehot(action) - pi).
+    unclipped, clipped = advantages * ratio, advantages * ratio.clamp(1.0 - clip, 1.0 + clip)
+    policy_loss = -torch.min(unclipped, clipped).mean()
+    slope = unclipped * (unclipped <= clipped) / -size
+    by_logits = (-slope * pi).scatter_add_(1, batch.actions, slope)
 
-    # S, the entropy, negated.
-    entropy_loss = (log_pi.exp() * log_pi).sum() / len(log_pi)
+    # The negative entropy Σ pi log pi, whose derivative is pi (log pi - Σ pi log pi).
+    information = pi * log_pi
+    each_entropy_loss = information.sum(dim=1, keepdim=True)
+    entropy_loss = each_entropy_loss.mean()
+    if parameters.ent_coef:
+        by_logits += (information - pi * each_entropy_loss) * (parameters.ent_coef / size)
 
     # L^VF; departure 5 is the clipping, without the maximum that OpenAI's baselines take.
-    values = critic(batch.observations)
-    if parameters.clip_range_vf is not None:
-        change = (values - batch.values).clamp(-parameters.clip_range_vf, parameters.clip_range_vf)
-        values = batch.values + change
-    value_loss = functional.mse_loss(values, batch.returns)
+    limit = parameters.clip_range_vf
+    change = values - batch.values
+    errors = values if limit is None else batch.values + change.clamp(-limit, limit)
+    errors = errors - batch.returns
+    value_loss = errors.square().mean()
+    by_values = errors * (2.0 * parameters.vf_coef / size)
+    if limit is not None:
+        by_values *= change.abs() <= limit
 
     loss = policy_loss + parameters.ent_coef * entropy_loss + parameters.vf_coef * value_loss
-    with torch.no_grad():
-        clip_fraction = ((ratio - 1.0).abs() > parameters.clip_range).float().mean()
-        approx_kl = (ratio - 1.0 - log_ratio).mean()  # Schulman 2020, Approximating KL: k3
-        metrics = torch.stack(
-            (loss, policy_loss, value_loss, entropy_loss, clip_fraction, approx_kl)
-        )
-    return loss, metrics
+    clip_fraction = ((ratio - 1.0).abs() > clip).float().mean()
+    approx_kl = (ratio - 1.0 - log_ratio).mean()  # Schulman 2020, Approximating KL: k3
+    metrics = (loss, policy_loss, value_loss, entropy_loss, clip_fraction, approx_kl)
+    return LossGradient(by_logits, by_values, torch.stack(metrics))
 
 
 class PPO:
@@ -209,13 +238,16 @@ class PPO:
         while len(epochs) < parameters.n_epochs and not stopped:
             rows: list[Tensor] = []
             for batch in rollout.minibatches(parameters.batch_size, self._generator):
-                loss, metrics = ppo_loss(self.actor, self.critic, batch, parameters)
-                rows.append(metrics)
+                acting, valuing = (n.trace(batch.observations) for n in self._networks)
+                loss = ppo_loss(acting[-1], valuing[-1], batch, parameters)
+                rows.append(loss.metrics)
                 # Departure 5. The minibatch that shows the excess is not stepped on.
-                stopped = target_kl is not None and float(metrics[-1]) > limit
+                stopped = target_kl is not None and float(loss.metrics[-1]) > limit
                 if stopped:
                     break
-                norms.append(self._step(loss))
+                self.actor.backpropagate(acting, loss.logits)
+                self.critic.backpropagate(valuing, loss.values)
+                norms.append(self._step())
             epochs.append(torch.stack(rows))
         self._n_updates += len(epochs)
         means = dict(zip(LOSS_METRICS, torch.cat(epochs).mean(dim=0).tolist(), strict=True))
@@ -223,11 +255,8 @@ class PPO:
         means["train/grad_norm"] = float(torch.stack(norms).mean()) if norms else 0.0
         return means
 
-    def _step(self, loss: Tensor) -> Tensor:
+    def _step(self) -> Tensor:
         """One step of Adam; returns the gradient's norm before clipping, a scalar."""
-        for network in self._networks:
-            network.gradient.zero_()
-        loss.backward()  # type: ignore[no-untyped-call]
         norms = [torch.linalg.vector_norm(network.gradient) for network in self._networks]
         norm = torch.hypot(*norms)
         shrink = (self._parameters.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)

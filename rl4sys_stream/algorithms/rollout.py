@@ -92,8 +92,7 @@ def make_rollout(
     """
     steps = sum(len(trajectory.actions) for trajectory in trajectories)
     observations = torch.from_numpy(_observations(trajectories, normalization))
-    with torch.no_grad():
-        values: NDArray[np.float32] = critic(observations).numpy()[:, 0]
+    values: NDArray[np.float32] = critic(observations).numpy()[:, 0]
     advantages = _advantages(trajectories, values, gamma, gae_lambda)
     log_probs = np.concatenate([trajectory.log_probs for trajectory in trajectories])
     return Rollout(

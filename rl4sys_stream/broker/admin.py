@@ -34,9 +34,10 @@ def reset_client(broker: Broker, keys: ClientKeys) -> str:
         BrokerError: Safe to call again.
     """
     require_registration(broker, keys)
-    head = read_head(broker, keys)
     lease = Lease(broker, keys, ttl_s=TAKEOVER_TTL_S)
     lease.acquire(force=True)
+    # From here on no worker commits, so no version can slip in between this and the reset.
+    head = read_head(broker, keys)
     lineage = secrets.token_hex(8)
     notice = msgspec.json.encode({"version": 0, "token": "", "lineage": lineage})
     run_script(

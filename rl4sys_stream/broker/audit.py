@@ -4,7 +4,8 @@
 
 Read while everything is in motion, and exact all the same: the heartbeats are read first, then the
 stream, then the ledgers, so a trajectory on its way is seen at least once; and numbers, not
-counts, are compared, so it is never counted twice.
+counts, are compared, so it is never counted twice. Only numbers that were given before the stream
+was read can be missed in it; which these are, the ledgers say that are read before it.
 """
 
 from collections.abc import Iterable
@@ -100,6 +101,7 @@ def audit_client(broker: Broker, keys: ClientKeys) -> AuditReport:
     """
     require_registration(broker, keys)
     heartbeats = read_heartbeats(broker, keys)
+    before = read_ledgers(broker, keys)
     streamed: dict[str, set[int]] = {}
     for entry in TrajectoryStream(broker, keys).addresses():
         try:
@@ -115,6 +117,7 @@ def audit_client(broker: Broker, keys: ClientKeys) -> AuditReport:
             heartbeats.get(agent_id),
             ledgers.get(agent_id, LedgerRecord()),
             streamed.get(agent_id, set()),
+            known=before.get(agent_id, LedgerRecord()).highest,
         )
         for agent_id in sorted({*heartbeats, *ledgers, *streamed})
     )
@@ -134,6 +137,8 @@ def balance_agent(
     heartbeat: AgentHeartbeat | None,
     ledger: LedgerRecord,
     streamed: Iterable[int],
+    *,
+    known: int | None = None,
 ) -> AgentBalance:
     """The balance of one agent from its three books.
 
@@ -142,12 +147,19 @@ def balance_agent(
         heartbeat: What it last said; None for one that never did.
         ledger: What the workers settled.
         streamed: Numbers of its entries in the stream, read before the ledger.
+        known: Highest number that was settled before the stream was read; None if nothing was
+            settled since.
     """
+    streamed = set(streamed)
     above = set(ledger.above)
     settled = ledger.watermark + len(above)
     in_stream = {seq for seq in streamed if seq > ledger.watermark and seq not in above}
     said = heartbeat or AgentHeartbeat(agent_id=agent_id)
-    highest = max([said.issued, ledger.watermark, *above, *in_stream])
+    # Agents append in order: all numbers up to here had been appended or were being offered.
+    seen = max([said.issued, ledger.highest if known is None else known, *streamed])
+    later = max(ledger.watermark - seen, 0)
+    later += sum(1 for seq in above if seq > max(seen, ledger.watermark))
+    highest = seen + later
     # What it still offers: the numbers from its floor on that are nowhere else yet.
     first = max(said.floor, ledger.watermark + 1)
     elsewhere = sum(1 for seq in (above | in_stream) if first <= seq <= said.issued)

@@ -8,6 +8,7 @@ from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import Head, head_fields
 from rl4sys_stream.broker.keys import GROUP, ClientKeys
 from rl4sys_stream.broker.scripts import Argument, run_script
+from rl4sys_stream.broker.stream import entry_order
 from rl4sys_stream.errors import BrokerError, CommitRefusedError, FencedError
 
 __all__ = ["Commit", "CommitResult", "Refusal", "commit", "new_commit_id", "sort_ids"]
@@ -26,12 +27,7 @@ def new_commit_id() -> str:
 
 def sort_ids(ids: Sequence[str]) -> list[str]:
     """Entry ids in stream order (numbers, not text)."""
-
-    def key(entry_id: str) -> tuple[int, int]:
-        milliseconds, _, ordinal = entry_id.partition("-")
-        return int(milliseconds), int(ordinal or 0)
-
-    return sorted(ids, key=key)
+    return sorted(ids, key=entry_order)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,8 +116,10 @@ class BrokerAddress:
         try:
             options = dict(parse_url(url))
         except ValueError as error:
+            # The parser quotes what it stumbled over, and that may be a piece of the password.
+            why = "is its password percent-encoded?" if "@" in url else error
             raise ConfigError(
-                f"{redact_url(url)!r} is no broker URL ({error}); "
+                f"{_public(url)!r} is no broker URL ({why}); "
                 "write redis://HOST:PORT/DB, rediss://… for TLS, or unix:///path/to/socket"
             ) from None
         if not options.get("password"):
@@ -127,7 +129,7 @@ class BrokerAddress:
                 found = recall_password(host, port, environ)
             if found:
                 options["password"] = found
-        return cls(redact_url(url), url, options)
+        return cls(_public(url), url, options)
 
     def connection(self, *, timeout_s: float, name: str) -> redis.Connection:
         """An unconnected connection of its own, never shared and never retried."""
@@ -170,6 +172,20 @@ class BrokerAddress:
             driver_info=None,
         )
         return redis.Redis(connection_pool=pool, retry=Retry(NoBackoff(), 0))
+
+
+def _public(url: str) -> str:
+    """`url` with all that may be its password replaced, whatever characters that has.
+
+    `redact_url` finds URLs within a text, so it stops at spaces; here the whole text is the URL,
+    and everything up to the last @ belongs to the login.
+    """
+    scheme, separator, rest = url.partition("://")
+    login, at, place = rest.rpartition("@")
+    user, colon, _ = login.partition(":")
+    if at and colon:
+        url = f"{scheme}{separator}{user}:***@{place}"
+    return redact_url(url)
 
 
 def _password(environ: Mapping[str, str]) -> str | None:
@@ -230,20 +246,6 @@ class Broker:
             mapping: dict[Any, Any] = dict(fields)
             self.redis.hset(key, mapping=mapping)
 
-    def stage(self, key: str, fields: Mapping[str, bytes | str | int], *, ttl_s: int) -> None:
-        """Write a whole hash that expires unless a commit persists it.
-
-        Field by field and outside of any script: a megabyte through Lua blocks the server for
-        milliseconds, the same by HSET for a tenth of one.
-        """
-        with translate(self.where), self.redis.pipeline(transaction=False) as pipe:
-            pipe.unlink(key)
-            for name, value in fields.items():
-                pipe.hset(key, name, value)
-                # Straight after the first field, so that a kill in between leaves nothing behind.
-                pipe.expire(key, ttl_s)
-            pipe.execute()
-
     def scan(self, pattern: str) -> Iterator[str]:
         """Names of the keys that match, in no order, each at least once."""
         with translate(self.where):
@@ -259,7 +261,7 @@ class Broker:
 
     def close(self) -> None:
         """Close the pool's connections."""
-        self.redis.close()
+        _close(self.redis)
 
 
 class AppendConnection:
@@ -280,11 +282,14 @@ class AppendConnection:
         with translate(self._where):
             self._connection.connect()
 
-    def append(self, key: str, entries: Sequence[Fields]) -> tuple[list[bytes | BrokerError], int]:
+    def append(
+        self, key: str, entries: Sequence[Fields]
+    ) -> tuple[list[bytes | BrokerError], int | None]:
         """XADD each of `entries` in order, in one round trip.
 
         Returns:
-            For each entry its id or the broker's refusal, and the length of the stream after.
+            For each entry its id or the broker's refusal, and the length of the stream after, None
+            where the broker does not tell it to this user.
 
         Raises:
             BrokerUnavailableError: If the connection broke; any prefix may have arrived.
@@ -305,9 +310,9 @@ class AppendConnection:
             self._connection.send_packed_command([b"".join(parts)])
             replies = [self._reply() for _ in entries]
             length = self._reply()
-        if isinstance(length, BrokerError):
-            raise length
-        return cast("list[bytes | BrokerError]", replies), int(length)
+        # The entries are in, whatever the broker thinks of the question behind them.
+        known = None if isinstance(length, BrokerError) else int(length)
+        return cast("list[bytes | BrokerError]", replies), known
 
     def request(self, *command: str | bytes | int) -> Any:  # noqa: ANN401 - replies vary
         """One ordinary command on this connection."""
@@ -341,6 +346,12 @@ class AppendConnection:
         self._connection.disconnect()
 
 
+def _close(client: redis.Redis) -> None:
+    # A client does not close the connections of a pool that it was given.
+    client.connection_pool.disconnect()
+    client.close()
+
+
 def _bulk(data: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(data), data)
 
@@ -362,6 +373,8 @@ class Subscription:
         try:
             with translate(self._where):
                 self._pubsub.subscribe(channel)
+                # The confirmation: from here on no notice is missed, nor kept waiting by it.
+                self._pubsub.get_message(timeout=timeout_s)
         except BrokerError:
             self.close()
             raise
@@ -379,4 +392,4 @@ class Subscription:
     def close(self) -> None:
         """Close the connection."""
         self._pubsub.close()
-        self._client.close()
+        _close(self._client)

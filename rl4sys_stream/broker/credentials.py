@@ -5,10 +5,13 @@ machine find it in a file that only that user can read, so that `localhost:PORT`
 configuration file has to say.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+
+from rl4sys_stream.errors import ConfigError
 
 __all__ = ["forget_password", "recall_password", "remember_password"]
 
@@ -29,20 +32,27 @@ def remember_password(port: int, password: str, environ: Mapping[str, str]) -> P
     """Store the password of the broker at a loopback port; returns the file.
 
     Raises:
-        OSError: If the file cannot be written.
+        ConfigError: If the file cannot be written.
     """
     path = _file(port, environ)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(password)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(password)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot keep the broker's password in {path.parent} ({error.strerror}); let "
+            f"{STATE_DIR_ENV} name a folder that can be written"
+        ) from error
     return path
 
 
 def forget_password(port: int, environ: Mapping[str, str]) -> None:
     """Remove the file, if there is one."""
-    _file(port, environ).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        _file(port, environ).unlink(missing_ok=True)
 
 
 def recall_password(host: str, port: int, environ: Mapping[str, str]) -> str | None:

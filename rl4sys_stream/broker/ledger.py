@@ -50,6 +50,11 @@ class LedgerRecord(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: int = 0
     steps: int = 0
 
+    @property
+    def highest(self) -> int:
+        """The highest settled number, 0 if there is none."""
+        return max(self.watermark, *self.above, 0)
+
 
 class AgentLedger:
     """The ledger of one agent while a worker changes it."""
@@ -76,11 +81,11 @@ class AgentLedger:
         Raises:
             ValueError: If the number is settled already and `outcome` is not DUPLICATE.
         """
+        if outcome is not Outcome.DUPLICATE and self.is_settled(seq):
+            raise ValueError(f"number {seq} is settled already")
         self._counts[outcome] += 1
         if outcome is Outcome.DUPLICATE:
             return
-        if self.is_settled(seq):
-            raise ValueError(f"number {seq} is settled already")
         self._above.add(seq)
         if outcome is Outcome.TRAINED:
             self._steps += steps

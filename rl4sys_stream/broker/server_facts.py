@@ -89,14 +89,14 @@ def require_suitable(broker: Broker) -> ServerFacts | None:
     if not facts.new_enough:
         major, minor = facts.minimum
         raise BrokerUnsuitableError(
-            f"{broker.where} is {facts.product} {facts.version}; "
-            f"{facts.product} {major}.{minor} or newer is needed"
+            f"{broker.where} is {facts.product} {facts.version}; {facts.product} {major}.{minor} "
+            "or newer is needed: upgrade it, or use another broker"
         )
     if facts.role == "slave":
         raise BrokerUnsuitableError(f"{broker.where} is a replica; use the primary's URL")
     if facts.maxmemory_policy not in {"", "noeviction"}:
         raise BrokerUnsuitableError(
             f"{broker.where} evicts keys under memory pressure (maxmemory-policy is "
-            f"{facts.maxmemory_policy}): set it to noeviction"
+            f"{facts.maxmemory_policy}): CONFIG SET maxmemory-policy noeviction"
         )
     return facts

@@ -1,6 +1,6 @@
 """The trajectory stream of one client, from the worker's side."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -8,11 +8,18 @@ import redis
 
 from rl4sys_stream.broker.connection import Broker, translate
 from rl4sys_stream.broker.keys import GROUP, ClientKeys
+from rl4sys_stream.broker.scripts import run_script
 
-__all__ = ["Backlog", "Entry", "TrajectoryStream"]
+__all__ = ["Backlog", "Entry", "TrajectoryStream", "entry_order"]
 
 CONSUMER = GROUP
 """One fixed consumer: the next worker reads the pending entries of the last one as its own."""
+
+
+def entry_order(entry_id: str) -> tuple[int, int]:
+    """A sort key for entry ids: stream order is that of the numbers, not of the text."""
+    milliseconds, _, ordinal = entry_id.partition("-")
+    return int(milliseconds), int(ordinal or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +70,18 @@ class TrajectoryStream:
 
     def ensure_group(self) -> None:
         """Create the stream and its group where missing, from the first entry on."""
-        with translate(self._broker.where):
-            try:
-                self._broker.redis.xgroup_create(self._keys.traj, GROUP, id="0", mkstream=True)
-            except redis.ResponseError as error:
-                if "BUSYGROUP" not in str(error):
-                    raise
+        run_script(self._broker, "group", [self._keys.traj], [GROUP])
 
     def read_new(self, *, count: int, block_ms: int) -> list[Entry]:
         """Up to `count` entries that nobody has read, waiting up to `block_ms` for the first.
 
         A stream that vanished (deleted, flushed) is created again and read from its beginning.
         """
-        return self._read(">", count, block_ms)
-
-    def read_pending(self, *, page: int) -> Iterator[list[Entry]]:
-        """All entries delivered and not settled, oldest first, in pages of up to `page`."""
-        after = "0"
-        while entries := self._read(after, page, None):
-            yield entries
-            after = entries[-1].entry_id
-
-    def _read(self, after: str, count: int, block_ms: int | None) -> list[Entry]:
         redis_client = self._broker.redis
         with translate(self._broker.where):
             try:
                 reply = redis_client.xreadgroup(
-                    GROUP, CONSUMER, {self._keys.traj: after}, count=count, block=block_ms
+                    GROUP, CONSUMER, {self._keys.traj: ">"}, count=count, block=block_ms
                 )
             except redis.ResponseError as error:
                 if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
@@ -98,6 +90,46 @@ class TrajectoryStream:
                 return []
         found = cast("dict[bytes, list[Any]]", reply).get(self._keys.traj.encode(), [])
         return [Entry(entry_id.decode(), fields or {}) for entry_id, fields in found]
+
+    def read_pending(self, *, page: int, known: Container[str] = ()) -> Iterator[list[Entry]]:
+        """Entries delivered and not settled, oldest first, in pages of up to `page`.
+
+        To whomever they were delivered: the commit asks the group's list, not a consumer's. Ids
+        travel first, so that looking for a few forgotten entries among thousands is cheap.
+
+        Args:
+            page: Most ids, and so most entries, asked for at once.
+            known: Ids whose entries are not wanted.
+        """
+        after = "-"
+        while ids := self._pending_ids(after, page):
+            after = f"({ids[-1]}"
+            if wanted := [entry_id for entry_id in ids if entry_id not in known]:
+                yield self._entries(wanted)
+
+    def _pending_ids(self, after: str, count: int) -> list[str]:
+        with translate(self._broker.where):
+            try:
+                reply = self._broker.redis.xpending_range(
+                    self._keys.traj, GROUP, min=after, max="+", count=count
+                )
+            except redis.ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+                self.ensure_group()
+                return []
+        return [row["message_id"].decode() for row in cast("list[dict[str, bytes]]", reply)]
+
+    def _entries(self, ids: list[str]) -> list[Entry]:
+        pipe = self._broker.redis.pipeline(transaction=False)
+        for entry_id in ids:
+            pipe.xrange(self._keys.traj, min=entry_id, max=entry_id)
+        with translate(self._broker.where), pipe:
+            replies = cast("list[list[tuple[bytes, dict[bytes, bytes]]]]", pipe.execute())
+        return [
+            Entry(entry_id, rows[0][1] if rows else {})
+            for entry_id, rows in zip(ids, replies, strict=True)
+        ]
 
     def pending_count(self) -> int:
         """Entries delivered and not settled; 0 where there is no group."""

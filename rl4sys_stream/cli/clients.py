@@ -1,14 +1,16 @@
 """`clients list|reset|delete`."""
 
+import sys
 import time
+from typing import Any
 
 import click
-import msgspec
 
 from rl4sys_stream.broker.admin import delete_client, reset_client
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import list_clients, require_registration
+from rl4sys_stream.cli.group import CommandGroup
 from rl4sys_stream.cli.options import (
     as_json_option,
     broker_option,
@@ -17,11 +19,12 @@ from rl4sys_stream.cli.options import (
     open_broker,
 )
 from rl4sys_stream.config import check_client_id
+from rl4sys_stream.errors import ExitCode, UnknownClientError, WireError
 
 __all__ = ["clients"]
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def clients() -> None:
     """List, reset or delete clients."""
 
@@ -32,10 +35,15 @@ def clients() -> None:
 def list_command(redis_url: str | None, as_json: bool) -> None:
     """List the registered clients and what they are."""
     broker = open_broker(redis_url)
-    found = []
+    found: list[dict[str, Any]] = []
     for name in list_clients(broker):
         keys = ClientKeys(name)
-        registration, head = require_registration(broker, keys), read_head(broker, keys)
+        try:
+            registration, head = require_registration(broker, keys), read_head(broker, keys)
+        except (UnknownClientError, WireError):
+            # One damaged client must not hide the others.
+            click.echo(f"{name} is damaged; `rl4sys-stream doctor` says how", err=True)
+            continue
         found.append(
             {
                 "client": name,
@@ -58,8 +66,8 @@ def list_command(redis_url: str | None, as_json: bool) -> None:
             (
                 one["client"],
                 one["algorithm"],
-                msgspec.json.encode(one["observation_space"]).decode(),
-                msgspec.json.encode(one["action_space"]).decode(),
+                _space(one["observation_space"]),
+                _space(one["action_space"]),
                 one["lineage"],
                 one["version"],
             )
@@ -68,29 +76,50 @@ def list_command(redis_url: str | None, as_json: bool) -> None:
     )
 
 
+def _space(space: dict[str, Any]) -> str:
+    """`box [8]`, `discrete 4`."""
+    size = space["n"] if "n" in space else list(space["shape"])
+    return f"{space['type']} {size}"
+
+
+def _confirmed(question: str) -> bool:
+    """Ask; a program cannot answer, so it has to say `--yes`."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(
+            f"{question} Nobody is at the terminal to ask: give --yes",
+            ctx=click.get_current_context(),
+        )
+    if click.confirm(question):
+        return True
+    click.echo("nothing was changed")
+    return False
+
+
 @clients.command("reset")
 @click.argument("client")
 @broker_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def reset_command(client: str, redis_url: str | None, yes: bool) -> None:
+def reset_command(client: str, redis_url: str | None, yes: bool) -> int:
     """Begin a new lineage: fresh weights, versions from 1; trajectories stay accounted for."""
     broker, keys = open_broker(redis_url), ClientKeys(check_client_id(client, path="CLIENT"))
     require_registration(broker, keys)
-    if not yes:
-        click.confirm(f"Forget all model versions of {client!r} and train anew?", abort=True)
+    if not yes and not _confirmed(f"Forget all model versions of {client!r} and train anew?"):
+        return ExitCode.FAILURE
     click.echo(f"{client}: new lineage {reset_client(broker, keys)}")
+    return ExitCode.OK
 
 
 @clients.command("delete")
 @click.argument("client")
 @broker_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--force", is_flag=True, help="Although agents are running.")
-def delete_command(client: str, redis_url: str | None, yes: bool, force: bool) -> None:
+@click.option("--force", is_flag=True, help="Although agents run; they register it anew.")
+def delete_command(client: str, redis_url: str | None, yes: bool, force: bool) -> int:
     """Remove a client with its stream, models and counts."""
     broker, keys = open_broker(redis_url), ClientKeys(check_client_id(client, path="CLIENT"))
     require_registration(broker, keys)
-    if not yes:
-        click.confirm(f"Delete everything of {client!r}, untrained trajectories too?", abort=True)
+    if not yes and not _confirmed(f"Delete everything of {client!r}, untrained trajectories too?"):
+        return ExitCode.FAILURE
     removed = delete_client(broker, keys, force=force, wall_ms=time.time_ns() // 1_000_000)
     click.echo(f"{client}: deleted ({removed} keys)")
+    return ExitCode.OK

@@ -10,14 +10,30 @@ from dataclasses import asdict, dataclass
 import click
 
 from rl4sys_stream.broker.audit import audit_client
-from rl4sys_stream.broker.connection import Broker, BrokerAddress
+from rl4sys_stream.broker.connection import (
+    PASSWORD_ENV,
+    PASSWORD_FILE_ENV,
+    URL_ENV,
+    Broker,
+    BrokerAddress,
+)
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.lease import read_lease
 from rl4sys_stream.broker.registry import list_clients, read_registration, read_worker_report
 from rl4sys_stream.broker.server_facts import ServerFacts, read_facts
+from rl4sys_stream.cli.inspect import worker_next_move, worker_state
 from rl4sys_stream.cli.options import as_json_option, broker_option, echo_json, resolve
-from rl4sys_stream.errors import BrokerError, ExitCode, StreamError
+from rl4sys_stream.config import load_config
+from rl4sys_stream.dispatcher.report import read_dispatchers
+from rl4sys_stream.errors import (
+    BrokerAuthError,
+    BrokerError,
+    BrokerUnavailableError,
+    ConfigError,
+    ExitCode,
+    StreamError,
+)
 
 __all__ = ["doctor"]
 
@@ -82,13 +98,17 @@ def _echo(finding: Finding) -> None:
 
 def _examine(redis_url: str | None) -> Iterator[Finding]:
     yield from _installation()
+    try:
+        load_config(None, environ=os.environ)
+    except ConfigError as error:
+        yield Finding("environment", "fault", str(error), "correct the variable")
     address = resolve(redis_url)
     broker = Broker(address, timeout_s=3, name="rl4sys-doctor")
     begun = time.perf_counter()
     try:
         broker.ping()
     except BrokerError as error:
-        yield Finding("broker", "fault", str(error).partition("; run ")[0], _reach(address))
+        yield Finding("broker", "fault", *_reach(address, error))
         return
     milliseconds = (time.perf_counter() - begun) * 1000
     yield Finding("broker", "ok", f"{address.public_url} answers in {milliseconds:.1f} ms")
@@ -104,6 +124,7 @@ def _examine(redis_url: str | None) -> Iterator[Finding]:
     names = list_clients(broker)
     if not names:
         yield Finding("clients", "note", "none registered yet", "start an application or a demo")
+    yield _dispatchers(broker)
     for name in names:
         yield from _client(broker, name)
 
@@ -119,12 +140,35 @@ def _installation() -> Iterator[Finding]:
             yield Finding(module, "ok", "installed")
 
 
-def _reach(address: BrokerAddress) -> str:
-    if "RL4SYS_STREAM_REDIS_URL" in os.environ:
-        hint = "check RL4SYS_STREAM_REDIS_URL"
-    else:
-        hint = "give --redis-url or set RL4SYS_STREAM_REDIS_URL"
-    return f"{hint} (now {address.public_url}), or start a broker here with `rl4sys-stream up`"
+def _reach(address: BrokerAddress, error: BrokerError) -> tuple[str, str]:
+    """What is wrong with the way to the broker, and what helps."""
+    detail = str(error).partition("; run ")[0].partition("; set ")[0]
+    if isinstance(error, BrokerAuthError):
+        return detail, (
+            f"put its password into {PASSWORD_ENV}, or its file's path into {PASSWORD_FILE_ENV}; "
+            "what `rl4sys-stream up` starts asks none of the user who started it"
+        )
+    if not isinstance(error, BrokerUnavailableError):
+        return detail, "check the URL"
+    named = os.environ.get(URL_ENV)
+    hint = f"check {URL_ENV} or --redis-url" if named else f"give --redis-url or set {URL_ENV}"
+    return detail, (
+        f"{hint} (now {address.public_url}), or start a broker here with `rl4sys-stream up`"
+    )
+
+
+def _dispatchers(broker: Broker) -> Finding:
+    now_ms = time.time_ns() // 1_000_000
+    live = [one for one in read_dispatchers(broker) if one.live(now_ms)]
+    if not live:
+        return Finding(
+            "dispatcher",
+            "note",
+            "none is running, so nobody starts or restarts workers",
+            "rl4sys-stream dispatcher, or a worker by hand for each client",
+        )
+    running = ", ".join(f"{one.dispatcher_id} with {len(one.clients)} workers" for one in live)
+    return Finding("dispatcher", "ok", running)
 
 
 def _server(facts: ServerFacts) -> Iterator[Finding]:
@@ -133,7 +177,12 @@ def _server(facts: ServerFacts) -> Iterator[Finding]:
     if facts.new_enough:
         yield Finding("version", "ok", name)
     else:
-        yield Finding("version", "fault", name, f"install {facts.product} {major}.{minor} or newer")
+        yield Finding(
+            "version",
+            "fault",
+            f"{name} lacks commands that are needed",
+            f"install {facts.product} {major}.{minor} or newer",
+        )
     if facts.role == "slave":
         yield Finding("role", "fault", "a read-only replica", "use the primary's URL")
     if facts.maxmemory_policy not in {"", "noeviction"}:
@@ -141,7 +190,7 @@ def _server(facts: ServerFacts) -> Iterator[Finding]:
             "eviction",
             "fault",
             f"maxmemory-policy is {facts.maxmemory_policy}: data gets lost",
-            "CONFIG SET maxmemory-policy noeviction",
+            "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file",
         )
     else:
         yield Finding("eviction", "ok", "noeviction")
@@ -152,7 +201,7 @@ def _server(facts: ServerFacts) -> Iterator[Finding]:
             "persistence",
             "note",
             "no append-only file: a restart loses models and trajectories",
-            "CONFIG SET appendonly yes",
+            "CONFIG SET appendonly yes, and the same in its configuration file",
         )
     if facts.max_bytes:
         share = facts.used_bytes / facts.max_bytes
@@ -176,8 +225,8 @@ def _client(broker: Broker, name: str) -> Iterator[Finding]:
                 "running agents register it again; what was trained is lost",
             )
             return
-        head, lease = read_head(broker, keys), read_lease(broker, keys)
-        yield from _worker(broker, keys, check, held=bool(lease.holder))
+        head = read_head(broker, keys)
+        yield _worker(broker, keys, check)
         if head is not None:
             for key, what in ((head.model, "model"), (head.checkpoint, "checkpoint")):
                 if not broker.call("EXISTS", key):
@@ -201,17 +250,11 @@ def _client(broker: Broker, name: str) -> Iterator[Finding]:
         yield Finding(check, "fault", str(error))
 
 
-def _worker(broker: Broker, keys: ClientKeys, check: str, *, held: bool) -> Iterator[Finding]:
-    if held:
-        yield Finding(check, "ok", "a worker holds the lease")
-        return
-    report = read_worker_report(broker, keys)
-    if report is not None and report.state in {"failed", "crash_loop"}:
-        yield Finding(check, "fault", f"worker {report.state}: {report.detail}", "mend the cause")
-        return
-    yield Finding(
-        check,
-        "note",
-        "no worker",
-        f"rl4sys-stream dispatcher, or rl4sys-stream worker --client {keys.client}",
-    )
+def _worker(broker: Broker, keys: ClientKeys, check: str) -> Finding:
+    lease, report = read_lease(broker, keys), read_worker_report(broker, keys)
+    state = worker_state(report, lease, now_ms=time.time_ns() // 1_000_000)
+    detail = f"worker {state}" + (f": {report.detail}" if report and report.detail else "")
+    if lease.holder:
+        return Finding(check, "ok", "a worker holds the lease")
+    result = "fault" if state in {"failed", "crash_loop"} else "note"
+    return Finding(check, result, detail, worker_next_move(state, keys.client))

@@ -11,9 +11,10 @@ from rl4sys_stream.broker.audit import AuditReport, audit_client
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.keys import ClientKeys
-from rl4sys_stream.broker.lease import read_lease
+from rl4sys_stream.broker.lease import LeaseState, read_lease
 from rl4sys_stream.broker.metrics import read_metrics
 from rl4sys_stream.broker.registry import (
+    WorkerReport,
     list_clients,
     read_heartbeats,
     read_worker_report,
@@ -27,12 +28,40 @@ from rl4sys_stream.cli.options import (
     echo_table,
     open_broker,
 )
-from rl4sys_stream.errors import AuditError
+from rl4sys_stream.config import check_client_id
+from rl4sys_stream.dispatcher.report import read_dispatchers
+from rl4sys_stream.errors import AuditError, UnknownClientError, WireError
 
-__all__ = ["audit", "client_status", "status"]
+__all__ = ["audit", "client_status", "status", "worker_next_move"]
 
 STALE_MS = 10_000
 """Reports older than this are those of something that is gone."""
+STARTING_MS = 120_000
+"""A worker that is being started holds no lease; after this long nobody believes in it any more."""
+
+
+def worker_next_move(state: str, client: str) -> str:
+    """What helps a worker in that state, "" if nothing has to."""
+    return {
+        "never started": f"rl4sys-stream dispatcher, or rl4sys-stream worker --client {client}",
+        "gone": f"rl4sys-stream dispatcher, or rl4sys-stream worker --client {client}",
+        "stopped": f"rl4sys-stream dispatcher, or rl4sys-stream worker --client {client}",
+        "failed": "mend the cause; a running dispatcher tries again",
+        "crash_loop": "mend the cause, then restart the dispatcher "
+        f"(or begin a new lineage: rl4sys-stream clients reset {client})",
+    }.get(state, "")
+
+
+def worker_state(report: WorkerReport | None, lease: LeaseState, *, now_ms: int) -> str:
+    """What the worker does, as far as its report can be believed."""
+    if report is None:
+        return "held" if lease.holder else "never started"
+    if lease.holder:
+        # A report of a failure is older than the worker that holds the lease now.
+        return "idle" if report.state in {"failed", "crash_loop", "stopped"} else report.state
+    if report.state == "starting" and now_ms - report.time_ms < STARTING_MS:
+        return "starting"
+    return "gone" if report.state in {"starting", "idle", "training"} else report.state
 
 
 def client_status(broker: Broker, client: str, *, now_ms: int) -> dict[str, Any]:
@@ -49,9 +78,9 @@ def client_status(broker: Broker, client: str, *, now_ms: int) -> dict[str, Any]
         if not said.closed and now_ms - said.time_ms < STALE_MS
     }
     latest = read_metrics(broker, keys, count=1)
-    state = report.state if report else "never started"
-    if not lease.holder and state in {"starting", "idle", "training"}:
-        state = "gone"
+    # The metrics outlive a reset of the client; those of another lineage say nothing of this one.
+    fresh = head is not None and bool(latest) and latest[-1].version >= head.version
+    state = worker_state(report, lease, now_ms=now_ms)
     oldest = now_ms - backlog.oldest_ms if backlog.oldest_ms and backlog.entries else 0
     return {
         "client": client,
@@ -62,6 +91,7 @@ def client_status(broker: Broker, client: str, *, now_ms: int) -> dict[str, Any]
         "worker": {
             "state": state,
             "detail": report.detail if report else "",
+            "next_move": worker_next_move(state, client),
             "host": report.host if report else "",
             "pid": report.pid if report else 0,
             "lease_ttl_ms": lease.ttl_ms,
@@ -73,7 +103,7 @@ def client_status(broker: Broker, client: str, *, now_ms: int) -> dict[str, Any]
             "oldest_age_s": round(oldest / 1000, 3),
         },
         "counts": msgspec.to_builtins(head.counts) if head else {},
-        "metrics": latest[-1].metrics if latest else {},
+        "metrics": latest[-1].metrics if fresh else {},
         "agents_live": len(live),
         "agents": [msgspec.to_builtins(said) for _, said in sorted(live.items())],
         "agents_seen": len(heartbeats),
@@ -88,13 +118,33 @@ def status(client: str | None, redis_url: str | None, as_json: bool) -> None:
     """Show clients, workers, versions, backlog and returns."""
     broker = open_broker(redis_url)
     now_ms = time.time_ns() // 1_000_000
-    names = [client] if client else list_clients(broker)
-    found = [client_status(broker, name, now_ms=now_ms) for name in names]
+    names = [check_client_id(client, path="--client")] if client else list_clients(broker)
+    found, broken = [], {}
+    for name in names:
+        try:
+            found.append(client_status(broker, name, now_ms=now_ms))
+        except (UnknownClientError, WireError) as error:
+            if client:
+                raise
+            # One damaged client must not hide the others.
+            broken[name] = str(error)
+    dispatchers = [one for one in read_dispatchers(broker) if one.live(now_ms)]
     if as_json:
-        echo_json({"broker": broker.address.public_url, "clients": found})
+        running = [msgspec.to_builtins(one) for one in dispatchers]
+        echo_json(
+            {
+                "broker": broker.address.public_url,
+                "dispatchers": running,
+                "clients": found,
+                "broken": broken,
+            }
+        )
         return
+    for name in broken:
+        click.echo(f"{name} is damaged; `rl4sys-stream doctor` says how", err=True)
     if not found:
-        click.echo(f"no clients at {broker.address.public_url}; start an application or a demo")
+        if not broken:
+            click.echo(f"no clients at {broker.address.public_url}; start an application or a demo")
         return
     echo_table(
         (
@@ -112,6 +162,8 @@ def status(client: str | None, redis_url: str | None, as_json: bool) -> None:
     )
     for one in found:
         _echo_details(one, agents=client is not None)
+    if not dispatchers and any(one["worker"]["next_move"] for one in found):
+        click.echo("  no dispatcher is running")
 
 
 def _status_row(one: dict[str, Any]) -> tuple[object, ...]:
@@ -131,12 +183,19 @@ def _status_row(one: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _echo_details(one: dict[str, Any], *, agents: bool) -> None:
-    if one["worker"]["detail"]:
-        click.echo(f"  {one['client']}: worker {one['worker']['state']}: {one['worker']['detail']}")
+    worker = one["worker"]
+    if worker["detail"] or worker["next_move"]:
+        why = f": {worker['detail']}" if worker["detail"] else ""
+        click.echo(f"  {one['client']}: worker {worker['state']}{why}")
+    if worker["next_move"]:
+        click.echo(f"  -> {worker['next_move']}")
     for said in one["agents"]:
         if said["refused"]:
             click.echo(f"  {one['client']}: agent {said['agent_id']} refused: {said['refused']}")
-    if not agents or not one["agents"]:
+    if not agents:
+        return
+    if not one["agents"]:
+        click.echo(f"  no agent is running ({one['agents_seen']} seen before)")
         return
     click.echo("")
     echo_table(
@@ -167,8 +226,8 @@ def audit(client: str, redis_url: str | None, as_json: bool) -> None:
     accepted = trained + quarantined + dropped + skipped + pending, for each agent; duplicates
     apart. Exits with 1 if a balance does not close.
     """
-    broker = open_broker(redis_url)
-    report = audit_client(broker, ClientKeys(client))
+    broker, keys = open_broker(redis_url), ClientKeys(check_client_id(client, path="--client"))
+    report = audit_client(broker, keys)
     if as_json:
         echo_json(_audit_json(report))
     else:

@@ -9,13 +9,14 @@ from typing import Final
 import click
 
 from rl4sys_stream._version import __version__
+from rl4sys_stream.cli.group import CommandGroup
 from rl4sys_stream.errors import ExitCode, StreamError
 from rl4sys_stream.telemetry import redact_url
 
 __all__ = ["cli", "main"]
 
 _COMMANDS: Final = {
-    "up": "rl4sys_stream.cli.serve:up",
+    "up": "rl4sys_stream.cli.up:up",
     "worker": "rl4sys_stream.cli.serve:worker",
     "dispatcher": "rl4sys_stream.cli.serve:dispatcher",
     "demo": "rl4sys_stream.cli.demo.command:demo",
@@ -44,7 +45,7 @@ Exit codes: 0 done, 1 the answer is no, 2 usage, 65 data, 66 not found, 69 broke
 """
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(CommandGroup):
     """A group whose commands are imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -73,26 +74,35 @@ def main() -> None:
 def _run(arguments: list[str]) -> int:
     try:
         result = cli.main(arguments, prog_name="rl4sys-stream", standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
+    except SystemExit:
+        # click's answer to a reader that went away (`| head`): not worth a word.
+        return ExitCode.OK
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        click.echo(f"error: {_in_one_line(error)}", err=True)
         return error.exit_code
     except StreamError as error:
         click.echo(f"error: {redact_url(str(error))}", err=True)
         if logging.getLogger("rl4sys_stream").isEnabledFor(logging.DEBUG):
             click.echo(redact_url(traceback.format_exc()), err=True)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of a pipe went away (`| head`): not worth a word.
-        sys.stderr.close()
-        return ExitCode.OK
     except Exception:  # noqa: BLE001 - the last resort, with the traceback
         click.echo(redact_url(traceback.format_exc()), err=True)
         click.echo("error: this was not foreseen; please report it with the lines above", err=True)
         return ExitCode.SOFTWARE
     return int(result) if isinstance(result, int) else ExitCode.OK
+
+
+def _in_one_line(error: click.ClickException) -> str:
+    """What is wrong with the command line, and where its help is."""
+    message = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None:
+        return redact_url(message)
+    return f"{redact_url(message).rstrip('.')} (see `{context.command_path} --help`)"

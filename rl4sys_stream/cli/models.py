@@ -10,6 +10,7 @@ from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import ManifestEntry, read_head
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import require_registration
+from rl4sys_stream.cli.group import CommandGroup
 from rl4sys_stream.cli.options import (
     as_json_option,
     broker_option,
@@ -24,7 +25,7 @@ from rl4sys_stream.model_store.subscriber import ModelSubscriber
 __all__ = ["models"]
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def models() -> None:
     """Look at model versions."""
 

@@ -3,14 +3,31 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import click
 import msgspec
 
-from rl4sys_stream.broker.connection import DEFAULT_URL, URL_ENV, Broker, BrokerAddress
+from rl4sys_stream.broker.connection import (
+    DEFAULT_URL,
+    PASSWORD_ENV,
+    PASSWORD_FILE_ENV,
+    URL_ENV,
+    Broker,
+    BrokerAddress,
+)
+from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.telemetry import redact_url
 
-__all__ = ["as_json_option", "broker_option", "echo_json", "echo_table", "open_broker", "resolve"]
+__all__ = [
+    "as_json_option",
+    "broker_option",
+    "echo_json",
+    "echo_table",
+    "open_broker",
+    "refuse_password",
+    "resolve",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,9 +37,31 @@ def broker_option(command: F) -> F:
     return click.option(
         "--redis-url",
         metavar="URL",
-        help=f"Broker; also ${URL_ENV}. Default {DEFAULT_URL}. A password belongs into "
-        "$RL4SYS_STREAM_REDIS_PASSWORD, since a command line shows in `ps`.",
+        callback=refuse_password,
+        help=f"Broker; also ${URL_ENV}. Default {DEFAULT_URL}. Without a password, which a "
+        f"command line would show in `ps`: that goes into ${PASSWORD_ENV}.",
     )(command)
+
+
+def refuse_password(_ctx: click.Context, _option: click.Parameter, url: str | None) -> str | None:
+    """`url` unless it holds a password.
+
+    Raises:
+        ConfigError: If it does: everybody on the machine can read command lines.
+    """
+    try:
+        parts = urlsplit(url or "")
+        secret = parts.password or parse_qs(parts.query).get("password")
+    except ValueError:
+        # No URL at all; whoever opens it says so, without showing what may be a secret.
+        return url
+    if secret:
+        raise ConfigError(
+            "a password in a command line shows in `ps`; leave it out of the URL and put it into "
+            f"{PASSWORD_ENV}, or its file's path into {PASSWORD_FILE_ENV}",
+            path="--redis-url",
+        )
+    return url
 
 
 def as_json_option(command: F) -> F:

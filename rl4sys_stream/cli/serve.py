@@ -1,39 +1,68 @@
-"""The commands that stay: `up`, `worker`, `dispatcher`."""
+"""The commands that stay: `worker` and `dispatcher`; `up` is beside them."""
 
 import importlib.util
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
-from rl4sys_stream.broker.connection import Broker, BrokerAddress
-from rl4sys_stream.broker.credentials import forget_password, remember_password
-from rl4sys_stream.broker.embedded import EmbeddedServer
+from rl4sys_stream.broker.connection import URL_ENV, Broker
+from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.registry import WorkerReport, write_worker_report
 from rl4sys_stream.broker.server_facts import require_suitable
 from rl4sys_stream.cli.options import broker_option, resolve
 from rl4sys_stream.config import ClientConfig, check_client_id, find_definition, load_config
 from rl4sys_stream.dispatcher.loop import Dispatcher, DispatcherSettings
 from rl4sys_stream.dispatcher.process import worker_spawner
-from rl4sys_stream.errors import BrokerUnavailableError, MissingExtraError
+from rl4sys_stream.errors import (
+    BrokerUnavailableError,
+    ConfigError,
+    MissingExtraError,
+    StreamError,
+)
 from rl4sys_stream.telemetry import configure_logging
 
-__all__ = ["dispatcher", "up", "worker"]
+if TYPE_CHECKING:
+    from rl4sys_stream.worker.loop import Worker
 
-DEFAULT_PORT = 6379
-PARENT_POLL_S = 1.0
+__all__ = [
+    "capacity_option",
+    "check_settings",
+    "debug_option",
+    "dispatcher",
+    "require_torch",
+    "run_dispatcher",
+    "worker",
+    "worker_arguments",
+    "workers_dir_option",
+]
 
-_DEBUG = click.option("--debug", is_flag=True, help="Log more.")
-_WORKERS_DIR = click.option(
+PARENT_POLL_S = 0.5
+SETTING_PREFIX = "RL4SYS_STREAM__"
+
+debug_option = click.option(
+    "--debug", is_flag=True, help="Log more, and show where errors come from."
+)
+workers_dir_option = click.option(
     "--workers-dir",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder with one definition CLIENT.json a client; also $RL4SYS_STREAM_WORKERS_DIR. "
     "Default ./workers.",
 )
-_CAPACITY = click.option("--capacity", default=64, show_default=True, help="Most workers at once.")
+capacity_option = click.option(
+    "--capacity",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Most workers at once.",
+)
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:
@@ -41,7 +70,8 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
 
     def handle(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
-        stop()
+        # From another thread: this one may be interrupted inside the very lock that `stop` takes.
+        threading.Thread(target=stop, name="rl4sys-stop").start()
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
@@ -60,51 +90,10 @@ def stop_with_parent(parent_pid: int, stop: Callable[[], None]) -> None:
 
 
 @click.command()
-@click.option("--port", default=DEFAULT_PORT, show_default=True, help="TCP port on loopback.")
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".rl4sys-stream"),
-    show_default=True,
-    help="Folder of the broker's append-only file; made if missing, used again if not.",
-)
-@click.option("--maxmemory", default="1gb", show_default=True, help="The broker's memory limit.")
-@_WORKERS_DIR
-@_CAPACITY
-@_DEBUG
-def up(
-    port: int, data_dir: Path, maxmemory: str, workers_dir: Path | None, capacity: int, debug: bool
-) -> None:
-    """Run a broker and a dispatcher here, for people without Redis.
-
-    The broker is a real server (Valkey or Redis) with an append-only file, reachable from this
-    machine alone. Applications of the same user find its password by themselves: the address
-    localhost:PORT is all they need. Ctrl-C stops everything; the data stays.
-    """
-    configure_logging(debug=debug)
-    _require_torch()
-    server = EmbeddedServer(data_dir, port=port, maxmemory=maxmemory)
-    with server:
-        address = BrokerAddress.from_url(server.url, {})
-        broker = Broker(address, name="rl4sys-dispatcher")
-        remember_password(port, server.password, os.environ)
-        try:
-            click.echo(f"broker      {server.public_url}   data in {data_dir}")
-            click.echo(f"application StreamAgent(..., redis_url='redis://localhost:{port}')")
-            click.echo("stop        Ctrl-C", err=False)
-            spawn = worker_spawner(
-                address, arguments=_worker_arguments(workers_dir, debug), die_with_parent=True
-            )
-            _run_dispatcher(Dispatcher(broker, spawn, settings=_settings(capacity)))
-        finally:
-            forget_password(port, os.environ)
-
-
-@click.command()
 @broker_option
-@_WORKERS_DIR
-@_CAPACITY
-@_DEBUG
+@workers_dir_option
+@capacity_option
+@debug_option
 def dispatcher(redis_url: str | None, workers_dir: Path | None, capacity: int, debug: bool) -> None:
     """Run one worker process for each registered client.
 
@@ -112,12 +101,13 @@ def dispatcher(redis_url: str | None, workers_dir: Path | None, capacity: int, d
     dispatcher dies; the next one finds them by their leases.
     """
     configure_logging(debug=debug)
-    _require_torch()
+    require_torch()
+    check_settings(workers_dir)
     address = resolve(redis_url)
     broker = Broker(address, name="rl4sys-dispatcher")
     _check_suitable(broker)
-    spawn = worker_spawner(address, arguments=_worker_arguments(workers_dir, debug))
-    _run_dispatcher(Dispatcher(broker, spawn, settings=_settings(capacity)))
+    spawn = worker_spawner(address, arguments=worker_arguments(workers_dir, debug))
+    run_dispatcher(Dispatcher(broker, spawn, settings=DispatcherSettings(capacity=capacity)))
 
 
 @click.command()
@@ -125,12 +115,13 @@ def dispatcher(redis_url: str | None, workers_dir: Path | None, capacity: int, d
 @broker_option
 @click.option(
     "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
+    metavar="FILE",
     help="The client's definition; before --workers-dir.",
 )
-@_WORKERS_DIR
+@workers_dir_option
 @click.option("--parent-pid", type=int, hidden=True)
-@_DEBUG
+@debug_option
 def worker(
     client: str,
     redis_url: str | None,
@@ -146,32 +137,74 @@ def worker(
     """
     configure_logging(debug=debug)
     client = check_client_id(client, path="--client")
-    _require_torch()
-    definition = _definition(client, config, workers_dir)
-    configured = definition.redis_url if definition else None
-    address = resolve(redis_url or os.environ.get("RL4SYS_STREAM_REDIS_URL") or configured)
-    _check_suitable(Broker(address, name=f"rl4sys-worker-{client}"))
-    # Here, not at the top: torch takes a second, and the commands above do without it.
-    from rl4sys_stream.worker.loop import Worker
-
-    process = Worker(address, client, definition)
+    try:
+        process = _prepare_worker(client, redis_url, config, workers_dir)
+    except StreamError as error:
+        _tell_failure(client, redis_url, error)
+        raise
     stop_on_signals(process.stop)
     if parent_pid is not None:
         stop_with_parent(parent_pid, process.stop)
     process.run()
 
 
+def _prepare_worker(
+    client: str, redis_url: str | None, config: Path | None, workers_dir: Path | None
+) -> "Worker":
+    require_torch()
+    definition = _definition(client, config, workers_dir)
+    configured = definition.redis_url if definition else None
+    address = resolve(redis_url or os.environ.get(URL_ENV) or configured)
+    _check_suitable(Broker(address, name=f"rl4sys-worker-{client}"))
+    return _load_worker()(address, client, definition)
+
+
+def _tell_failure(client: str, redis_url: str | None, error: StreamError) -> None:
+    """Leave word of why the worker did not start, where `status` and `doctor` look."""
+    report = WorkerReport(
+        state="failed",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        time_ms=time.time_ns() // 1_000_000,
+        detail=f"{type(error).__name__}: {error}",
+    )
+    try:
+        broker = Broker(resolve(redis_url), timeout_s=2.0, name=f"rl4sys-worker-{client}")
+        write_worker_report(broker, ClientKeys(client), report)
+    except StreamError:
+        return  # the command ends with the first error, which it prints
+
+
+def _load_worker() -> "type[Worker]":
+    """The worker; here, since torch takes a second and the other commands do without it."""
+    try:
+        from rl4sys_stream.worker.loop import Worker
+    except (ImportError, OSError) as error:
+        raise ConfigError(
+            f"torch is installed, but does not load ({error}); install it again with: "
+            "pip install --force-reinstall 'rl4sys-stream[worker]'"
+        ) from error
+    return Worker
+
+
 def _definition(client: str, config: Path | None, workers_dir: Path | None) -> ClientConfig | None:
-    path = config or find_definition(client, workers_dir=workers_dir, environ=os.environ)
-    if path is None:
-        return None
+    """The client's definition; None where neither a file nor the environment says anything."""
+    path = find_definition(client, config=config, workers_dir=workers_dir, environ=os.environ)
     loaded = load_config(path, environ=os.environ, client_id=client)
     for notice in loaded.notices:
-        click.echo(f"note: {path}: {notice}", err=True)
-    return loaded
+        click.echo(f"note: {path or 'environment'}: {notice}", err=True)
+    said = any(name.startswith(SETTING_PREFIX) and os.environ[name] for name in os.environ)
+    return loaded if path or said else None
 
 
-def _require_torch() -> None:
+def check_settings(workers_dir: Path | None) -> None:
+    """Refuse now what each worker would refuse: a folder that is not there, a misspelt variable."""
+    find_definition("any", workers_dir=workers_dir, environ=os.environ)
+    load_config(None, environ=os.environ)
+
+
+def require_torch() -> None:
+    """Refuse to start what needs torch. Raises MissingExtraError; imports nothing itself."""
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("torch, which workers train with,", "worker")
 
@@ -184,15 +217,13 @@ def _check_suitable(broker: Broker) -> None:
         click.echo(f"waiting: {error}", err=True)
 
 
-def _worker_arguments(workers_dir: Path | None, debug: bool) -> list[str]:
+def worker_arguments(workers_dir: Path | None, debug: bool) -> list[str]:
+    """What a dispatcher's own options mean for its workers."""
     arguments = ["--workers-dir", str(workers_dir)] if workers_dir else []
     return [*arguments, "--debug"] if debug else arguments
 
 
-def _settings(capacity: int) -> DispatcherSettings:
-    return DispatcherSettings(capacity=capacity)
-
-
-def _run_dispatcher(loop: Dispatcher) -> None:
+def run_dispatcher(loop: Dispatcher) -> None:
+    """Run until a signal; then the workers finish what they are at."""
     stop_on_signals(loop.stop)
     loop.run()

@@ -6,62 +6,27 @@ import random
 import socket
 import subprocess
 import threading
-from dataclasses import dataclass
-
-import msgspec
 
 from rl4sys_stream.broker.connection import Broker
-from rl4sys_stream.broker.keys import DISPATCHERS_KEY, ClientKeys
-from rl4sys_stream.broker.lease import read_lease
+from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.lease import Lease, read_lease
 from rl4sys_stream.broker.registry import (
     WorkerReport,
     list_clients,
     read_registration,
+    read_worker_report,
     write_worker_report,
 )
 from rl4sys_stream.clock import Clock, SystemClock
 from rl4sys_stream.dispatcher.process import SpawnWorker, WorkerProcess, describe_exit
-from rl4sys_stream.errors import BrokerError, WireError
+from rl4sys_stream.dispatcher.report import DispatcherReport, forget_dispatcher, write_dispatcher
+from rl4sys_stream.dispatcher.ward import DispatcherSettings, Leaver, Ward
+from rl4sys_stream.errors import BrokerError, ExitCode, WireError
 from rl4sys_stream.telemetry import StateLog, log_event
 
 __all__ = ["Dispatcher", "DispatcherSettings"]
 
 logger = logging.getLogger("rl4sys_stream.dispatcher")
-
-
-@dataclass(frozen=True, slots=True)
-class DispatcherSettings:
-    """How a dispatcher starts, restarts and stops workers.
-
-    Attributes:
-        tick_s: Time between two looks at the registry.
-        capacity: Most workers at once on this host.
-        backoff_s: Wait before the first restart; doubled for each failure in a row.
-        max_backoff_s: Longest wait before a restart.
-        healthy_s: A worker that ran this long starts the count of failures anew.
-        crash_limit: After this many failures in a row the client is left alone, and says so.
-        grace_s: From SIGTERM to SIGKILL; above the time of one update.
-    """
-
-    tick_s: float = 0.5
-    capacity: int = 64
-    backoff_s: float = 0.5
-    max_backoff_s: float = 30.0
-    healthy_s: float = 60.0
-    crash_limit: int = 5
-    grace_s: float = 30.0
-
-
-@dataclass(slots=True)
-class _Ward:
-    """One client as this dispatcher sees it."""
-
-    process: WorkerProcess | None = None
-    started: float = 0.0
-    not_before: float = 0.0
-    failures: int = 0
-    given_up_on: str = ""
-    """Lineage in which it was given up; a reset or a restart of the dispatcher tries again."""
 
 
 class Dispatcher:
@@ -91,9 +56,11 @@ class Dispatcher:
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self._stop = threading.Event()
-        self._wards: dict[str, _Ward] = {}
+        self._wards: dict[str, Ward] = {}
+        self._leavers: list[Leaver] = []
         self._started_ms = self._clock.wall_ms()
-        self._id = f"{socket.gethostname()}-{os.getpid()}"
+        self._host = socket.gethostname()
+        self._id = f"{self._host}-{os.getpid()}"
         self._log = StateLog(logger)
 
     def stop(self) -> None:
@@ -126,11 +93,10 @@ class Dispatcher:
             self._log.set("dispatcher.broker", "down", error=error)
 
     def _look_after(self, client: str) -> None:
-        ward = self._wards.setdefault(client, _Ward())
+        ward = self._wards.setdefault(client, Ward())
         if ward.process is not None or self._clock.monotonic() < ward.not_before:
             return
-        if sum(w.process is not None for w in self._wards.values()) >= self._settings.capacity:
-            self._log.set("dispatcher.capacity", "full", capacity=self._settings.capacity)
+        if any(leaver.client == client for leaver in self._leavers):
             return
         keys = ClientKeys(client)
         if read_lease(self._broker, keys).holder:
@@ -138,8 +104,21 @@ class Dispatcher:
         if ward.given_up_on:
             if self._lineage(keys) == ward.given_up_on:
                 return
-            ward.given_up_on, ward.failures = "", 0
-        ward.process = self._spawn(client)
+            ward.note_success(self._clock.monotonic(), self._settings)
+        if sum(w.process is not None for w in self._wards.values()) >= self._settings.capacity:
+            self._log.set(
+                "dispatcher.capacity", "full", capacity=self._settings.capacity, waiting=client
+            )
+            return
+        self._log.set("dispatcher.capacity", "free", level=logging.DEBUG)
+        self._start(client, ward)
+
+    def _start(self, client: str, ward: Ward) -> None:
+        try:
+            ward.process = self._spawn(client)
+        except OSError as error:
+            self._note_failure(client, ward, f"it could not be started: {error}")
+            return
         ward.started = self._clock.monotonic()
         log_event(
             logger,
@@ -149,6 +128,18 @@ class Dispatcher:
             pid=ward.process.pid,
             failures=ward.failures,
         )
+        # It takes seconds to load what it trains with, and says nothing of itself until then.
+        self._speak_for(client, "starting", pid=ward.process.pid, detail=ward.cause)
+
+    def _speak_for(self, client: str, state: str, *, detail: str, pid: int = 0) -> None:
+        report = WorkerReport(
+            state=state,
+            host=self._host,
+            pid=pid,
+            time_ms=self._clock.wall_ms(),
+            detail=detail,
+        )
+        write_worker_report(self._broker, ClientKeys(client), report)
 
     def _lineage(self, keys: ClientKeys) -> str:
         try:
@@ -159,50 +150,67 @@ class Dispatcher:
 
     def _reap(self) -> None:
         for client, ward in self._wards.items():
-            code = ward.process.poll() if ward.process else None
-            if code is None:
+            process = ward.process
+            code = process.poll() if process else None
+            if process is None or code is None:
                 continue
             ward.process = None
-            self._note_exit(client, ward, code)
+            if self._clock.monotonic() - ward.started >= self._settings.healthy_s:
+                ward.failures = 0
+            if code == 0:
+                ward.note_success(self._clock.monotonic(), self._settings)
+                log_event(logger, logging.INFO, "dispatcher.worker_ended", client=client, how="ok")
+                continue
+            cause = describe_exit(code) + self._last_words(client, process.pid)
+            # A broker that refuses its workers is no fault of the client: that ends by itself.
+            self._note_failure(client, ward, cause, final=code != ExitCode.UNAVAILABLE)
+        self._reap_leavers()
 
-    def _note_exit(self, client: str, ward: _Ward, code: int) -> None:
-        now = self._clock.monotonic()
-        if now - ward.started >= self._settings.healthy_s:
-            ward.failures = 0
-        ward.failures = ward.failures + 1 if code else 0
-        wait = 0.0
-        if ward.failures:
-            doubled = self._settings.backoff_s * 2.0 ** min(ward.failures - 1, 16)
-            wait = min(doubled, self._settings.max_backoff_s) * self._rng.uniform(0.5, 1.0)
-        ward.not_before = now + wait
+    def _last_words(self, client: str, pid: int) -> str:
+        """Why the dead worker failed, if it could say so; its lease is given back meanwhile."""
+        keys = ClientKeys(client)
+        try:
+            report = read_worker_report(self._broker, keys)
+            if report is None or (report.host, report.pid) != (self._host, pid):
+                return ""
+            if report.token:
+                # Nobody has to wait for the lease of a process that is known to be dead.
+                lease = Lease(self._broker, keys, ttl_s=1.0)
+                lease.token = report.token
+                lease.release()
+        except BrokerError as error:
+            self._log.set("dispatcher.broker", "down", error=error)
+            return ""
+        return f": {report.detail}" if report.state == "failed" else ""
+
+    def _note_failure(self, client: str, ward: Ward, cause: str, *, final: bool = True) -> None:
+        wait_s = ward.note_failure(cause, self._clock.monotonic(), self._settings, self._rng)
+        if final and ward.failures >= self._settings.crash_limit:
+            self._give_up(client, ward)
+            return
         log_event(
             logger,
-            logging.WARNING if code else logging.INFO,
+            logging.WARNING,
             "dispatcher.worker_ended",
             client=client,
-            how=describe_exit(code),
+            how=cause,
             failures=ward.failures,
-            restart_in_s=round(wait, 2),
+            restart_in_s=round(wait_s, 2),
         )
-        if ward.failures >= self._settings.crash_limit:
-            self._give_up(client, ward, code)
 
-    def _give_up(self, client: str, ward: _Ward, code: int) -> None:
-        keys = ClientKeys(client)
-        detail = (
-            f"ended {ward.failures} times in a row, last by {describe_exit(code)}; mend the cause, "
-            f"then restart the dispatcher or run `rl4sys-stream clients reset {client}`"
+    def _give_up(self, client: str, ward: Ward) -> None:
+        detail = f"given up after {ward.failures} failures in a row, the last: {ward.cause}"
+        log_event(
+            logger,
+            logging.ERROR,
+            "dispatcher.crash_loop",
+            client=client,
+            detail=detail,
+            next="mend the cause, then restart the dispatcher",
         )
-        log_event(logger, logging.ERROR, "dispatcher.crash_loop", client=client, detail=detail)
         try:
-            ward.given_up_on = self._lineage(keys)
-            report = WorkerReport(
-                state="crash_loop",
-                host=socket.gethostname(),
-                time_ms=self._clock.wall_ms(),
-                detail=detail,
-            )
-            write_worker_report(self._broker, keys, report)
+            self._speak_for(client, "crash_loop", detail=detail)
+            ward.given_up_on = self._lineage(ClientKeys(client))
         except BrokerError as error:
             # Its lineage is unknown: one more round of failures will find the broker again.
             ward.failures = 0
@@ -210,15 +218,25 @@ class Dispatcher:
 
     def _let_go(self, client: str) -> None:
         """The client was deleted: its worker has nothing to do any more."""
-        ward = self._wards.pop(client)
-        if ward.process is not None:
-            self._end([ward.process])
+        process = self._wards.pop(client).process
+        if process is None:
+            return
+        log_event(logger, logging.INFO, "dispatcher.client_deleted", client=client, pid=process.pid)
+        process.terminate()
+        deadline = self._clock.monotonic() + self._settings.grace_s
+        self._leavers.append(Leaver(client, process, deadline))
+
+    def _reap_leavers(self) -> None:
+        for leaver in self._leavers:
+            if leaver.process.poll() is None and self._clock.monotonic() >= leaver.deadline:
+                _kill(leaver.process)
+        self._leavers = [one for one in self._leavers if one.process.poll() is None]
 
     def _stop_all(self) -> None:
         running = [ward.process for ward in self._wards.values() if ward.process is not None]
-        self._end(running)
+        self._end(running + [leaver.process for leaver in self._leavers])
         try:
-            self._broker.call("HDEL", DISPATCHERS_KEY, self._id)
+            forget_dispatcher(self._broker, self._id, now_ms=self._clock.wall_ms())
         except BrokerError as error:
             log_event(logger, logging.DEBUG, "dispatcher.report_left", error=error)
         log_event(logger, logging.INFO, "dispatcher.stopped", workers=len(running))
@@ -232,17 +250,23 @@ class Dispatcher:
             try:
                 process.wait(timeout=max(deadline - self._clock.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
-                log_event(logger, logging.WARNING, "dispatcher.worker_killed", pid=process.pid)
-                process.kill()
-                process.wait()
+                _kill(process)
 
     def _report(self, clients: list[str]) -> None:
         mine = [name for name in clients if (w := self._wards.get(name)) and w.process]
-        report = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started_ms": self._started_ms,
-            "time_ms": self._clock.wall_ms(),
-            "clients": mine,
-        }
-        self._broker.hash_set(DISPATCHERS_KEY, {self._id: msgspec.json.encode(report)})
+        report = DispatcherReport(
+            dispatcher_id=self._id,
+            host=self._host,
+            pid=os.getpid(),
+            started_ms=self._started_ms,
+            time_ms=self._clock.wall_ms(),
+            capacity=self._settings.capacity,
+            clients=tuple(mine),
+        )
+        write_dispatcher(self._broker, report)
+
+
+def _kill(process: WorkerProcess) -> None:
+    log_event(logger, logging.WARNING, "dispatcher.worker_killed", pid=process.pid)
+    process.kill()
+    process.wait()

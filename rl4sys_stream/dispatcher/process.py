@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rl4sys_stream.broker.connection import URL_ENV, BrokerAddress
+from rl4sys_stream.errors import ExitCode
 
-__all__ = ["SpawnWorker", "WorkerProcess", "worker_spawner"]
+__all__ = ["SpawnWorker", "WorkerProcess", "describe_exit", "worker_spawner"]
 
 
 class WorkerProcess(Protocol):
@@ -38,7 +39,7 @@ class WorkerProcess(Protocol):
 
 
 SpawnWorker = Callable[[str], WorkerProcess]
-"""Starts the worker of the client with that name."""
+"""Starts the worker of the client with that name; OSError if the system has no room for it."""
 
 
 def worker_spawner(
@@ -55,7 +56,7 @@ def worker_spawner(
     extra = [*arguments, *(["--parent-pid", str(os.getpid())] if die_with_parent else [])]
 
     def spawn(client: str) -> WorkerProcess:
-        return subprocess.Popen(  # noqa: S603 - our own interpreter and a checked client name
+        return subprocess.Popen(
             [sys.executable, "-m", "rl4sys_stream", "worker", "--client", client, *extra],
             env={**os.environ, URL_ENV: address.secret_url},
             stdin=subprocess.DEVNULL,
@@ -67,9 +68,10 @@ def worker_spawner(
 
 
 def describe_exit(code: int) -> str:
-    """`code` in words: "exit code 78", "killed by SIGKILL"."""
+    """`code` in words: "exit code 78 (config)", "killed by SIGKILL"."""
     if code >= 0:
-        return f"exit code {code}"
+        known = [one.name.lower().replace("_", " ") for one in ExitCode if one == code]
+        return f"exit code {code}" + "".join(f" ({name})" for name in known)
     try:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:

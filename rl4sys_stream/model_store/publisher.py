@@ -8,6 +8,7 @@ import msgspec
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import ManifestEntry
 from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.stage import stage
 from rl4sys_stream.policy.extras import BehaviorExtras
 from rl4sys_stream.wire.diff import encode_diff
 from rl4sys_stream.wire.snapshot import Weights, encode_snapshot
@@ -89,7 +90,9 @@ class Publisher:
 
         The version gets a diff if there is a base with the same layout, and a snapshot (it is a
         keyframe) if the diffs since the last keyframe add up to that keyframe's size: then nobody
-        who joins reads more than two keyframes' worth, and nothing is written twice over.
+        who joins reads more than two keyframes' worth, and nothing is written twice over. It is
+        one, too, if there are as many diffs as versions are to be retained: only whole stretches
+        are pruned, and each version in them has a checkpoint beside it.
 
         Raises:
             BrokerError: Nothing counts until the commit; safe to retry.
@@ -116,17 +119,18 @@ class Publisher:
             full = encode_snapshot(weights)
             fields["full"] = full
         key = self._keys.model(version, token)
-        self._broker.stage(key, fields, ttl_s=ttl_s)
+        stage(self._broker, key, fields, ttl_s=ttl_s)
         extended = (*manifest, ManifestEntry(version, token, len(diff), len(full)))
         kept = extended[self._first_kept(extended) :]
         return StagedModel(key, kept, extended[: len(extended) - len(kept)])
 
     def _keyframe_due(self, manifest: Sequence[ManifestEntry], diff_bytes: int) -> bool:
-        since = diff_bytes
+        since, diffs = diff_bytes, 1
         for entry in reversed(manifest):
             if entry.full_bytes:
-                return since >= entry.full_bytes
+                return since >= entry.full_bytes or diffs >= self._retain
             since += entry.diff_bytes
+            diffs += 1
         return True
 
     def _first_kept(self, manifest: Sequence[ManifestEntry]) -> int:

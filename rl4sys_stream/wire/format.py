@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 __all__ = [
+    "FALLBACK_TOKEN",
     "FLOAT32",
     "INT64",
     "MAX_EXACT_INTEGER",
@@ -25,6 +26,10 @@ TRAJECTORY_CODEC: Final = "columns"
 
 WEIGHTS_FORMAT: Final = 1
 """Format byte of snapshot and diff frames."""
+
+FALLBACK_TOKEN: Final = "fallback"  # noqa: S105 - a marker in the behaviour runs, no secret
+"""Token of steps whose action the application's own fallback chose. Their probability is unknown,
+so no importance ratio can correct for them, and no learner trains on them."""
 
 FLOAT32: Final = "<f4"
 INT64: Final = "<i8"

@@ -31,6 +31,7 @@ from rl4sys_stream.wire.address import (
     entry_field,
 )
 from rl4sys_stream.wire.format import (
+    FALLBACK_TOKEN,
     FLOAT32,
     INT64,
     TRAJECTORY_CODEC,
@@ -280,7 +281,8 @@ def _check_shapes(trajectory: Trajectory, steps: int) -> None:
 def _check_behavior(trajectory: Trajectory, steps: int) -> None:
     total = 0
     for run in trajectory.behavior:
-        if run.steps < 1 or run.version < 0 or (run.version == 0) != (run.token == ""):
+        modelless = run.token in {"", FALLBACK_TOKEN}
+        if run.steps < 1 or run.version < 0 or (run.version == 0) != modelless:
             raise WireFormatError(f"behavior run {run} is impossible")
         total += run.steps
     if total != steps:

@@ -10,6 +10,7 @@ import xxhash
 from rl4sys_stream.algorithms.base import AlgorithmState
 from rl4sys_stream.algorithms.checkpoint import decode_state, encode_state
 from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.stage import stage
 from rl4sys_stream.errors import DigestError, UnknownVersionError, WireFormatError
 from rl4sys_stream.worker.statistics import RolloutStatistics
 
@@ -35,7 +36,7 @@ def stage_checkpoint(
     }
     for number, start in enumerate(range(0, len(data), CHUNK_BYTES)):
         fields[f"chunk{number}"] = data[start : start + CHUNK_BYTES]
-    broker.stage(key, fields, ttl_s=ttl_s)
+    stage(broker, key, fields, ttl_s=ttl_s)
 
 
 def read_checkpoint(broker: Broker, key: str) -> tuple[AlgorithmState, RolloutStatistics]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rl4sys_stream.broker.stream import Entry, TrajectoryStream
+from rl4sys_stream.broker.stream import Entry, TrajectoryStream, entry_order
 from rl4sys_stream.errors import BrokerError, StreamError, WireError, WireFormatError
 from rl4sys_stream.telemetry import log_event
 from rl4sys_stream.wire.trajectory import (
@@ -125,7 +125,10 @@ class Intake:
         with self._state:
             self._state.wait_for(lambda: self._waiting or self._error, timeout_s)
             if self._waiting:
-                return self._waiting.popleft()
+                candidate = self._waiting.popleft()
+                # The reader may wait for room; a rollout may need all that there is room for.
+                self._state.notify_all()
+                return candidate
             if self._error:
                 raise self._error
             return None
@@ -150,34 +153,62 @@ class Intake:
                 self._state.notify_all()
         return result
 
-    def rescan(self) -> list[Candidate]:
-        """Read the pending list again; the entries that were not in hand, now in hand.
+    def rescan(self, before: str) -> list[Candidate]:
+        """Read the pending list again, and take all that is older than entry `before` at once.
 
-        They are returned, not queued: the caller takes them before anything else.
+        Also what waits already: it may have been found only a moment ago.
+
+        Raises:
+            BrokerError: Nothing was taken.
         """
-        found: list[Candidate] = []
-        with self._settling:
-            for page in self._stream.read_pending(page=self._read_count):
-                found += [c for entry in page if (c := self._admit(entry)) is not None]
-        if found:
-            log_event(logger, logging.INFO, "worker.rescan", found=len(found))
-        return found
-
-    def _admit(self, entry: Entry) -> Candidate | None:
+        self._read_pending_again()
+        limit = entry_order(before)
         with self._state:
-            if entry.entry_id in self._in_hand:
-                return None
-            self._in_hand[entry.entry_id] = entry.size_bytes
-            self._bytes += entry.size_bytes
-        return examine(entry, self._spec)
+            count = sum(1 for c in self._waiting if entry_order(c.entry_id) < limit)
+            return [self._waiting.popleft() for _ in range(count)]
 
-    def _queue(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
-            candidate = self._admit(entry)
-            if candidate is not None:
-                with self._state:
-                    self._waiting.append(candidate)
-                    self._state.notify_all()
+    def look_for_forgotten(self, pending: int) -> None:
+        """Read the pending list again if it is longer than what is in hand.
+
+        Args:
+            pending: Its length, as the broker just said.
+
+        Raises:
+            BrokerError: Safe to retry.
+        """
+        if pending > len(self._in_hand):
+            self._read_pending_again()
+
+    def _read_pending_again(self) -> None:
+        found = 0
+        with self._settling:
+            pages = self._stream.read_pending(page=self._read_count, known=self._in_hand)
+            for page in pages:
+                found += self._queue(page)
+        if found:
+            log_event(logger, logging.INFO, "worker.rescan", found=found)
+
+    def _queue(self, entries: Iterable[Entry]) -> int:
+        """Put entries that are not in hand where `take` finds them; how many there were."""
+        with self._state:
+            fresh = [entry for entry in entries if entry.entry_id not in self._in_hand]
+            for entry in fresh:
+                self._in_hand[entry.entry_id] = entry.size_bytes
+                self._bytes += entry.size_bytes
+        candidates = [examine(entry, self._spec) for entry in fresh]
+        if not candidates:
+            return 0
+        with self._state:
+            late = self._waiting and (
+                entry_order(candidates[0].entry_id) < entry_order(self._waiting[-1].entry_id)
+            )
+            self._waiting.extend(candidates)
+            if late:
+                # What says a floor must not be looked at before what was appended before it.
+                ordered = sorted(self._waiting, key=lambda c: entry_order(c.entry_id))
+                self._waiting = deque(ordered)
+            self._state.notify_all()
+        return len(candidates)
 
     def _wait_for_room(self) -> bool:
         """Block while too much is in hand; False when stopped.
@@ -198,28 +229,30 @@ class Intake:
     def _run(self) -> None:
         try:
             self._stream.ensure_group()
-            for page in self._stream.read_pending(page=self._read_count):
-                self._queue(page)
-                if not self._wait_for_room():
-                    return
+            if not self._read_what_was_left():
+                return
             while self._wait_for_room():
                 entries = self._stream.read_new(count=self._read_count, block_ms=self._block_ms)
                 self._queue(entries)
                 if not entries:
-                    self._look_for_forgotten()
+                    self.look_for_forgotten(self._stream.pending_count())
         except BrokerError as error:
             self._fail(error)
         except Exception as error:
             logger.exception("worker.intake_failed")
             self._fail(StreamError(f"intake failed: {error!r}"))
 
-    def _look_for_forgotten(self) -> None:
-        """After an idle read: does the broker hold more for us than we do?"""
-        if self._stream.pending_count() > len(self._in_hand):
-            found = self.rescan()
-            with self._state:
-                self._waiting.extend(found)
-                self._state.notify_all()
+    def _read_what_was_left(self) -> bool:
+        """The pending entries of the last worker; False when stopped."""
+        pages = self._stream.read_pending(page=self._read_count, known=self._in_hand)
+        while True:
+            with self._settling:
+                page = next(pages, None)
+                if page is None:
+                    return True
+                self._queue(page)
+            if not self._wait_for_room():
+                return False
 
     def _fail(self, error: Exception) -> None:
         with self._state:

@@ -114,8 +114,15 @@ class Worker:
         lease = Lease(self._broker, self._keys, ttl_s=plan.settings.lease_s)
         if not self._wait_for_lease(lease):
             return
-        # Read again under the fence: a reset may have begun a new lineage in between.
-        plan = make_plan(self._broker, self._keys, self._config, clock=self._clock) or plan
+        try:
+            # Read again under the fence: a reset may have begun a new lineage in between.
+            plan = make_plan(self._broker, self._keys, self._config, clock=self._clock)
+            if plan is not None:
+                self._hold(plan, lease)
+        finally:
+            self._release(lease)
+
+    def _hold(self, plan: WorkerPlan, lease: Lease) -> None:
         health_broker = Broker(self._address, name=f"rl4sys-health-{self._keys.client}")
         health = Health(
             health_broker,
@@ -132,7 +139,6 @@ class Worker:
             # lease back after the next worker saw it free.
             health.stop()
             health_broker.close()
-            self._release(lease)
 
     def _release(self, lease: Lease) -> None:
         try:

@@ -303,8 +303,12 @@ class Session:
             metrics=metrics,
             notice=notice,
         )
-        self._intake.settle(lambda: self._commit_until_answered(work), settlement.entry_ids)
+        result = self._intake.settle(
+            lambda: self._commit_until_answered(work), settlement.entry_ids
+        )
         self._head = head
+        # A stream that is never idle must not hide what a paused worker took under our name.
+        self._intake.look_for_forgotten(result.pending)
 
     def _commit_until_answered(self, work: Commit) -> CommitResult:
         """Repeat a commit whose reply was lost: the broker recognises it by its id."""

@@ -18,17 +18,13 @@ from rl4sys_stream.broker.lease import token_epoch
 from rl4sys_stream.broker.ledger import AgentLedger, LedgerRecord, Outcome
 from rl4sys_stream.model_store.publisher import Provenance
 from rl4sys_stream.telemetry import log_event
-from rl4sys_stream.wire.format import End
+from rl4sys_stream.wire.format import FALLBACK_TOKEN, End
 from rl4sys_stream.wire.trajectory import BehaviorRun, EntryAddress, Trajectory
 from rl4sys_stream.worker.intake import Candidate
 
-__all__ = ["FALLBACK_TOKEN", "Accepted", "Books", "Settlement", "policy_lag"]
+__all__ = ["Accepted", "Books", "Settlement", "policy_lag"]
 
 logger = logging.getLogger("rl4sys_stream.worker")
-
-FALLBACK_TOKEN = "fallback"  # noqa: S105 - a marker in the behaviour runs, no secret
-"""Token of steps whose action the application's fallback chose: their probability is unknown, so
-no importance ratio can correct for them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +102,7 @@ class Books:
         *,
         lineage_epoch: int,
         max_policy_lag: int,
-        rescan: Callable[[], list[Candidate]],
+        rescan: Callable[[str], list[Candidate]],
     ) -> None:
         """Continue the committed state.
 
@@ -115,7 +111,7 @@ class Books:
             counts: Of the lineage.
             lineage_epoch: Models of tokens up to this epoch belong to an older lineage.
             max_policy_lag: Older trajectories are dropped.
-            rescan: Reads the pending list again; returns what was not in hand.
+            rescan: Reads the pending list again; gives out all that is older than an entry.
         """
         self._ledgers = {agent_id: AgentLedger(record) for agent_id, record in ledgers.items()}
         self._totals = _Totals.of(counts)
@@ -152,14 +148,14 @@ class Books:
         found: list[Accepted] = []
         address = candidate.address
         if address is not None:
-            for forgotten in self._recover_gap(address):
+            for forgotten in self._recover_gap(candidate.entry_id, address):
                 found += self._decide(forgotten, head)
         found += self._decide(candidate, head)
         if address is not None:
             self._pass_gap(address)
         return found
 
-    def _recover_gap(self, address: EntryAddress) -> list[Candidate]:
+    def _recover_gap(self, entry_id: str, address: EntryAddress) -> list[Candidate]:
         """Read the pending list again before numbers below the floor are given up.
 
         Whatever lies below the floor was appended before this entry, so it has been delivered to
@@ -173,7 +169,7 @@ class Books:
         if not ledger.has_gap_below(lowest, held):
             return []
         self._scanned[address.agent_id] = lowest
-        return self._rescan()
+        return self._rescan(entry_id)
 
     def _pass_gap(self, address: EntryAddress) -> None:
         ledger = self._ledger(address.agent_id)

@@ -31,9 +31,9 @@ PARAMETERS = {
 @contextmanager
 def worker_process(redis_url: str, definition: Path, client: str) -> Iterator[None]:
     """The client's worker, as a user starts it."""
+    command = [sys.executable, "-m", "rl4sys_stream", "worker", "--client", client]
     process = subprocess.Popen(
-        [sys.executable, "-m", "rl4sys_stream", "worker", "--client", client]
-        + ["--config", str(definition)],
+        [*command, "--config", str(definition)],
         env={**os.environ, "RL4SYS_STREAM_REDIS_URL": redis_url, "OMP_NUM_THREADS": "1"},
     )
     try:
@@ -96,12 +96,13 @@ def test_ppo_learns_the_identity_task(
 
 def play_identity(agent: StreamAgent, task: IdentityTask, rng: random.Random) -> None:
     """One recorded episode."""
-    trajectory = action = None
+    trajectory = None
     for observation in task.observations(rng):
         trajectory, action = agent.request_for_action(trajectory, observation)
         agent.add_to_trajectory(trajectory, action)
         action.update_reward(task.reward(observation, int(action)))
-    agent.mark_end_of_trajectory(trajectory, action)
+    assert trajectory is not None
+    agent.mark_end_of_trajectory(trajectory)
 
 
 def identity_score(agent: StreamAgent, task: IdentityTask, rng: random.Random) -> float:

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Take the lease of a client under a new fencing token.
 --
 -- keys:   1 lease   string with expiry, the token of the live worker
@@ -8,6 +9,7 @@
 --         3 force   '1' takes it over from a live holder
 -- output: the token 'epoch:nonce', or false while somebody else holds the lease
 -- why atomic: between "is it free?" and "it is mine" nobody may do the same.
+-- why allow-oom: a full broker is emptied by workers, and they need the lease for it.
 if ARGV[3] ~= '1' and redis.call('EXISTS', KEYS[1]) == 1 then
   return false
 end

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Settle stream entries and, in the same instant, make a staged version the head.
 --
 -- keys:   1 fence        2 head        3 traj (stream)        4 seq        5 quarantine (stream)
@@ -19,10 +20,12 @@
 --            n, then n ids to settle, in stream order
 --            n, then n ids to delete from the stream
 -- output: {0 done | 1 was done before, number of entries still pending}
--- errors: FENCED, STALE, NOSTAGE, NOTPENDING, BADARGS; nothing was written
+-- errors: FENCED, STALE, NOSTAGE, NOTPENDING, BADARGS, BADTYPE; nothing was written
 -- why atomic: an entry is trained exactly when the version that it changed is the head. A script
 --         has no rollback, so every check comes before the first write; and acknowledging comes
---         first among the writes, because a full broker refuses everything else until then.
+--         first among the writes.
+-- why allow-oom: a commit is what empties a full broker; the first version settles nothing, and
+--         without it nothing is ever settled.
 local at = 12
 local function take(width)
   local count = tonumber(ARGV[at])
@@ -85,11 +88,28 @@ if left > 0 then
   end
 end
 
--- Read what goes to the quarantine before it is deleted.
+-- A write to a key of another type would fail when the entries are acknowledged already.
+local types = {[2] = 'hash', [4] = 'hash', [5] = 'stream', [6] = 'stream'}
+for i, expected in pairs(types) do
+  local found = redis.call('TYPE', KEYS[i]).ok
+  if found ~= 'none' and found ~= expected then
+    return redis.error_reply('BADTYPE ' .. KEYS[i] .. ' is a ' .. found .. ', not a ' .. expected)
+  end
+end
+
+-- Read what goes to the quarantine before it is deleted. Lua passes on some thousands of values and
+-- fails at more: an entry of more fields than any trajectory has keeps its first ones.
+local most = 1000
 local refused = {}
 for i = bad_first, bad_last, 2 do
   local found = redis.call('XRANGE', KEYS[3], ARGV[i], ARGV[i])
-  refused[#refused + 1] = {ARGV[i], ARGV[i + 1], found[1] and found[1][2] or {}}
+  local entry = found[1] and found[1][2] or {}
+  local row = {'entry_id', ARGV[i], 'reason', ARGV[i + 1]}
+  if #entry > 2 * most then
+    row[5], row[6] = 'fields_left_out', #entry / 2 - most
+  end
+  for j = 1, math.min(#entry, 2 * most) do row[#row + 1] = entry[j] end
+  refused[#refused + 1] = row
 end
 
 for i = ack_first, ack_last, 1000 do
@@ -98,8 +118,8 @@ end
 for i = del_first, del_last, 1000 do
   redis.call('XDEL', KEYS[3], unpack(ARGV, i, math.min(i + 999, del_last)))
 end
-for _, entry in ipairs(refused) do
-  redis.call('XADD', KEYS[5], 'MAXLEN', ARGV[11], '*', 'entry_id', entry[1], 'reason', entry[2], unpack(entry[3]))
+for _, row in ipairs(refused) do
+  redis.call('XADD', KEYS[5], 'MAXLEN', ARGV[11], '*', unpack(row))
 end
 local fields = {'commit', ARGV[3]}
 for i = head_first, head_last do fields[#fields + 1] = ARGV[i] end

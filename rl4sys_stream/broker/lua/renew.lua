@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Keep the lease of a client, if the fence is still mine.
 --
 -- keys:   1 lease   string with expiry
@@ -6,6 +7,7 @@
 --         2 ttl_ms  how long the lease lives without renewal
 -- output: 1 renewed, 0 a newer worker owns the client
 -- why atomic: a renewal that races with a take-over must not bring the old lease back to life.
+-- why allow-oom: as in acquire.lua.
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   return 0
 end

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Begin a new lineage: forget the head, keep the stream, the watermarks and the counts.
 --
 -- keys:   1 fence   2 head   3 spec   4 lease
@@ -7,6 +8,7 @@
 --         4 channel, 5 notice
 -- output: 1 done; error FENCED if somebody took the client over in between
 -- why atomic: no worker may see the new lineage with the old head, or the other way round.
+-- why allow-oom: as in acquire.lua.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED a newer worker owns this client')
 end

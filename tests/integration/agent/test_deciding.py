@@ -2,15 +2,27 @@
 
 import math
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
 
-from rl4sys_stream import MaskError, ObservationError, TrajectoryStateError, UsageError
-from rl4sys_stream.agent.inputs import FALLBACK_TOKEN
+from rl4sys_stream import (
+    MaskError,
+    ObservationError,
+    StreamAgent,
+    TrajectoryStateError,
+    UsageError,
+)
 from rl4sys_stream.testing import eventually
+from rl4sys_stream.wire.format import FALLBACK_TOKEN
 from rl4sys_stream.wire.trajectory import BehaviorRun, End
 from tests.integration.agent.world import N_ACTIONS, OBS, OBS_DIM, World, play, weights
+
+
+def acts(agent: StreamAgent, version: int) -> bool:
+    """Whether that version acts."""
+    return agent.version == version
 
 
 def test_before_any_model_actions_are_uniform_with_their_true_probability(world: World):
@@ -48,9 +60,9 @@ def test_before_any_model_the_fallback_decides_and_is_marked_as_such(world: Worl
 
 def test_a_fallback_that_decides_for_no_action_is_told_so(world: World):
     """It is the application's own code."""
-    with world.agent(fallback=lambda obs, mask: N_ACTIONS) as agent:
-        with pytest.raises(UsageError, match="the fallback decided"):
-            agent.request_for_action(None, OBS)
+    agent = world.agent(fallback=lambda obs, mask: N_ACTIONS)
+    with agent, pytest.raises(UsageError, match="the fallback decided"):
+        agent.request_for_action(None, OBS)
 
 
 def test_a_published_model_acts_as_soon_as_its_notice_is_there(world: World):
@@ -73,7 +85,7 @@ def test_a_model_without_a_notice_is_found_by_polling(world: World):
         eventually(lambda: agent.status().broker == "up")
         for version in (1, 2, 3):
             world.publish(version, weights(preferred=version), notice=False)
-            eventually(lambda version=version: agent.version == version)
+            eventually(partial(acts, agent, version))
             assert int(agent.evaluate(OBS)) == version
 
 
@@ -127,7 +139,7 @@ def test_a_trajectory_across_a_refresh_records_both_models(world: World):
         for version in (0, 1, 2):
             if version:
                 world.publish(version, weights(preferred=version))
-                eventually(lambda version=version: agent.version == version)
+                eventually(partial(acts, agent, version))
             for _ in range(2):
                 traj, action = agent.request_for_action(traj, OBS)
                 agent.add_to_trajectory(traj, action)
@@ -250,7 +262,7 @@ def test_masked_steps_arrive_with_their_masks_and_allowed_actions(world: World):
             agent.add_to_trajectory(traj, action)
             action.update_reward(1)
         assert traj is not None
-        agent.mark_end_of_trajectory(traj, action)
+        agent.mark_end_of_trajectory(traj)
         assert agent.flush()
     received = world.sent()[0].trajectory.masks
     assert received is not None
@@ -268,7 +280,8 @@ def test_the_buffer_of_an_observation_may_be_reused(world: World):
             agent.add_to_trajectory(traj, action)
             action.update_reward(value)
         buffer[:] = 3
-        agent.mark_end_of_trajectory(traj, action, truncated=True, final_obs=buffer)
+        assert traj is not None
+        agent.mark_end_of_trajectory(traj, truncated=True, final_obs=buffer)
         buffer[:] = 99
         assert agent.flush()
     trajectory = world.sent()[0].trajectory

@@ -20,12 +20,15 @@ class ManualClock:
         self.now_s = 1000.0
 
     def monotonic(self) -> float:
+        """See `Clock.monotonic`."""
         return self.now_s
 
     def wall_ms(self) -> int:
+        """See `Clock.wall_ms`."""
         return 1_700_000_000_000 + int(self.now_s * 1000)
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        """See `Clock.wait`; it takes no time."""
         self.now_s += timeout_s
         return event.is_set()
 
@@ -104,6 +107,5 @@ class Rig:
     def sent(self) -> list[Trajectory]:
         """Take and decode everything that is queued, as a worker would."""
         return [
-            decode_trajectory(dict(entry.fields), SPEC)
-            for entry in self.outbox.take(1000, 1 << 30)
+            decode_trajectory(dict(entry.fields), SPEC) for entry in self.outbox.take(1000, 1 << 30)
         ]

@@ -17,17 +17,21 @@ def make(
     size: int = 1000,
     timeout_s: float | None = None,
 ) -> MemoryOutbox:
+    """A small outbox."""
     return MemoryOutbox(
         max_entries=entries, max_bytes=size, drop_policy=policy, block_timeout_s=timeout_s
     )
 
 
-def put(outbox: MemoryOutbox, name: str, size: int = 10) -> None:
-    outbox.accept(1)
-    outbox.put(Sealed(((b"name", name.encode()),), size))
+def put(outbox: MemoryOutbox, name: str, size: int = 10, *, times: int = 1) -> None:
+    """Accept and queue an entry, `times` over."""
+    for _ in range(times):
+        outbox.accept(1)
+        outbox.put(Sealed(((b"name", name.encode()),), size))
 
 
 def names(outbox: MemoryOutbox) -> list[str]:
+    """Take everything; what it was called."""
     return [entry.fields[0][1].decode() for entry in outbox.take(100, 1 << 30)]
 
 
@@ -165,7 +169,7 @@ def test_empty_means_answered_too():
     ),
 )
 def test_the_books_balance_after_every_action(policy, actions):
-    """accepted = sealing + queued + issued + dropped + quarantined, within the bounds."""
+    """Every accepted trajectory is in one place, and the queue within its bounds."""
     outbox = make(policy, entries=4, size=200, timeout_s=1e-6)
     taken: list[int] = []
     for action, number in actions:
@@ -190,7 +194,7 @@ def test_the_books_balance_under_many_threads():
     """Counts are exact, not approximate, when threads end trajectories at the same time."""
     outbox = make("drop_newest", entries=1_000_000, size=1 << 40)
     threads = [
-        threading.Thread(target=lambda: [put(outbox, "x") for _ in range(500)]) for _ in range(8)
+        threading.Thread(target=put, args=(outbox, "x"), kwargs={"times": 500}) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -204,7 +208,7 @@ def test_the_books_balance_under_many_threads():
 def test_the_default_policies_never_wait(policy):
     """Only "block" may hold the application up."""
     outbox = make(policy, entries=1, timeout_s=30)
-    thread = threading.Thread(target=lambda: [put(outbox, "x") for _ in range(100)])
+    thread = threading.Thread(target=put, args=(outbox, "x"), kwargs={"times": 100})
     thread.start()
     thread.join(5)
     assert not thread.is_alive()

@@ -1,6 +1,7 @@
 """What the application records becomes exactly the trajectories that it meant."""
 
 import gc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -78,6 +79,36 @@ def test_a_reward_may_be_set_before_the_action_is_added():
     rig.recorder.add(handle, action)
     rig.recorder.end(handle, action, End.TERMINATED, None)
     assert rig.sent()[0].rewards.tolist() == [3]
+
+
+class Interrupted(ActionHandle):
+    """An action during whose `update_reward` another thread gets its turn."""
+
+    __slots__ = ("interruption", "value")
+    interruption: Callable[[], None]
+    value: float | None
+
+    @property
+    def reward(self) -> float | None:
+        """What the slot of the parent class is for."""
+        return getattr(self, "value", None)
+
+    @reward.setter
+    def reward(self, value: float | None) -> None:
+        if value is not None:
+            self.interruption()
+        self.value = value
+
+
+def test_a_trajectory_that_ends_while_its_last_reward_is_being_set_is_sealed():
+    """The end saw no reward yet, the reward no end: the second look finds it."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    action = Interrupted(1, -1.0, 0, "", FINAL, None, handle.episode)
+    rig.recorder.add(handle, action)
+    action.interruption = lambda: rig.recorder.end(handle, action, End.TERMINATED, None)
+    action.update_reward(3)
+    assert [trajectory.rewards.tolist() for trajectory in rig.sent()] == [[3]]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rl4sys_stream.algorithms.networks import MLP
 from rl4sys_stream.algorithms.ppo import LOSS_METRICS, PPO, log_policy, ppo_loss
 from rl4sys_stream.algorithms.rollout import MIN_LOG_PROB, Rollout, make_rollout
 from rl4sys_stream.config import PPOParameters
@@ -18,21 +18,13 @@ from tests.unit.algorithms.samples import SPEC, changed, make_ppo, mixed_samples
 from tests.unit.algorithms.test_gae import slow_gae
 from tests.unit.algorithms.test_networks import as_plain_torch, generator
 
-# The hand-computed case: one observation element, which is 0, so that the last biases are the
-# logits [0, ln 3], hence probabilities [1/4, 3/4], and the value 2.
+# The hand-computed case: two steps with the probabilities [1/4, 3/4] and the value 2.
 PROBABILITIES = (0.25, 0.75)
+LOGITS = torch.tensor([[0.0, math.log(3.0)]] * 2)
+VALUES = torch.tensor([[2.0], [2.0]])
 BY_HAND = PPOParameters(
     normalize_advantage=False, clip_range=0.2, ent_coef=0.1, vf_coef=0.5, batch_size=2, n_steps=2
 )
-
-
-def hand_networks() -> tuple[MLP, MLP]:
-    """A linear actor with logits [0, ln 3] and a linear critic with the value 2, at 0."""
-    actor = MLP("pi", (1, 2), activation="tanh", output_gain=1.0, generator=generator())
-    critic = MLP("vf", (1, 1), activation="tanh", output_gain=1.0, generator=generator())
-    actor.vector[-2:] = torch.tensor([0.0, math.log(3.0)])
-    critic.vector[-1] = 2.0
-    return actor, critic
 
 
 def hand_rollout() -> Rollout:
@@ -49,11 +41,9 @@ def hand_rollout() -> Rollout:
 
 
 def measured(batch: Rollout, parameters: PPOParameters) -> dict[str, float]:
-    """The metrics of the loss on the hand-made networks, by name."""
-    loss, metrics = ppo_loss(*hand_networks(), batch, parameters)
-    by_name = dict(zip(LOSS_METRICS, metrics.tolist(), strict=True))
-    assert by_name["train/loss"] == pytest.approx(loss.item())
-    return by_name
+    """The metrics of the loss at the hand-made outputs, by name."""
+    metrics = ppo_loss(LOGITS, VALUES, batch, parameters).metrics
+    return dict(zip(LOSS_METRICS, metrics.tolist(), strict=True))
 
 
 def test_the_loss_of_a_case_worked_out_by_hand() -> None:
@@ -97,14 +87,18 @@ def test_values_are_clipped_around_those_before_the_update() -> None:
 
 def test_forbidden_actions_have_no_probability_and_no_gradient() -> None:
     """The other actions share what is left, as if the forbidden one did not exist."""
-    logits = torch.tensor([[0.0, math.log(3.0), 50.0]], requires_grad=True)
-    log_pi = log_policy(logits, torch.tensor([[True, True, False]]))
-    assert log_pi.exp().tolist()[0] == pytest.approx([*PROBABILITIES, 0.0])
-    assert log_pi.exp()[0, 2] == 0.0
-    (log_pi.exp() * log_pi).sum().backward()  # type: ignore[no-untyped-call]
-    assert logits.grad is not None
-    assert logits.grad[0, 2] == 0.0
-    assert logits.grad.isfinite().all()
+    logits = torch.tensor([[0.0, math.log(3.0), 50.0]] * 2)
+    masks = torch.tensor([[True, True, False]] * 2)
+    probabilities = log_policy(logits, masks).exp()
+    assert probabilities[0].tolist() == pytest.approx([*PROBABILITIES, 0.0])
+    assert (probabilities[:, 2] == 0.0).all()
+    batch = replace(hand_rollout(), masks=masks)
+    slopes = ppo_loss(logits, VALUES, batch, BY_HAND).logits
+    assert slopes.isfinite().all()
+    assert (slopes[:, 2] == 0.0).all()
+    torch.testing.assert_close(
+        slopes[:, :2], ppo_loss(LOGITS, VALUES, hand_rollout(), BY_HAND).logits
+    )
 
 
 def test_the_masked_distribution_is_the_one_of_ratio_and_entropy() -> None:
@@ -119,6 +113,54 @@ def test_the_masked_distribution_is_the_one_of_ratio_and_entropy() -> None:
     assert metrics["train/entropy_loss"] == 0.0
     assert metrics["train/approx_kl"] == 0.0
     assert metrics["train/policy_gradient_loss"] == pytest.approx(-2.5)
+
+
+def plain_loss(logits: Tensor, values: Tensor, batch: Rollout, parameters: PPOParameters) -> Tensor:
+    """The loss with torch.distributions and nothing written out, for autograd to differentiate."""
+    if batch.masks is not None:
+        logits = logits.masked_fill(~batch.masks, -torch.inf)
+    distribution = torch.distributions.Categorical(logits=logits)
+    log_prob = distribution.log_prob(batch.actions[:, 0])  # type: ignore[no-untyped-call]
+    ratio = torch.exp(log_prob - batch.log_probs[:, 0])
+    scaled = batch.advantages[:, 0]
+    if parameters.normalize_advantage:
+        scaled = (scaled - scaled.mean()) / (scaled.std() + 1e-8)
+    low, high = 1 - parameters.clip_range, 1 + parameters.clip_range
+    surrogate = torch.where(
+        scaled > 0, scaled * ratio.clamp(max=high), scaled * ratio.clamp(min=low)
+    )
+    if (limit := parameters.clip_range_vf) is not None:
+        values = torch.minimum(torch.maximum(values, batch.values - limit), batch.values + limit)
+    errors = batch.returns - values
+    entropy: Tensor = distribution.entropy()  # type: ignore[no-untyped-call]
+    loss: Tensor = parameters.vf_coef * (errors**2).mean() - surrogate.mean()
+    return loss - parameters.ent_coef * entropy.mean()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("clip_range_vf", [None, 0.3])
+@pytest.mark.parametrize("normalize_advantage", [False, True])
+def test_the_written_out_gradient_is_that_of_autograd(
+    seed: int, masked: bool, clip_range_vf: float | None, normalize_advantage: bool
+) -> None:
+    """On random outputs far enough from the old ones that every branch of the clipping is met."""
+    parameters = PPOParameters(
+        ent_coef=0.03, clip_range_vf=clip_range_vf, normalize_advantage=normalize_advantage
+    )
+    trajectories = [sample.trajectory for sample in mixed_samples(seed, masked=masked)]
+    batch = make_rollout(trajectories, make_ppo().critic, None, gamma=0.99, gae_lambda=0.95)
+    logits = torch.randn(69, 4, generator=generator(seed)).requires_grad_()
+    values = (batch.values + torch.randn(69, 1, generator=generator(seed + 9))).requires_grad_()
+    expected = plain_loss(logits, values, batch, parameters)
+    expected.backward()  # type: ignore[no-untyped-call]
+    found = ppo_loss(logits.detach(), values.detach(), batch, parameters)
+    assert found.metrics[0].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert 0.2 < found.metrics[LOSS_METRICS.index("train/clip_fraction")].item() < 1.0
+    assert logits.grad is not None
+    assert values.grad is not None
+    torch.testing.assert_close(found.logits, logits.grad, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(found.values, values.grad, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -164,39 +206,32 @@ def reference_update(ppo: PPO, parameters: PPOParameters, seed: int) -> list[Ten
     It must be called before `ppo.update()`, whose parameters it starts from.
     """
     actor, critic = as_plain_torch(ppo.actor, nn.Tanh), as_plain_torch(ppo.critic, nn.Tanh)
-    obs, actions, old, advantages, returns, masks = [], [], [], [], [], []
-    for sample in mixed_samples(seed, masked=True):
-        part = sample.trajectory
-        rows = torch.tensor(part.observations)
-        values = critic(rows)[:, 0].detach().double().numpy()
+    parts = [sample.trajectory for sample in mixed_samples(seed, masked=True)]
+    advantages, values = [], []
+    for part in parts:
+        values.append(critic(torch.tensor(part.observations))[:, 0].detach().double().numpy())
         last = 0.0
         if part.end is not End.TERMINATED:
             last = critic(torch.tensor(part.final_observation)[None]).item()
-        rewards = part.rewards.astype(float)
-        estimate = slow_gae(rewards, values, last, parameters.gamma, parameters.gae_lambda)
-        obs.append(rows)
-        actions.append(torch.tensor(part.actions))
-        old.append(torch.tensor(part.log_probs))
-        masks.append(torch.tensor(part.masks))
-        advantages.append(torch.tensor(estimate).float())
-        returns.append(torch.tensor(estimate + values).float())
-    logits = actor(torch.cat(obs)).masked_fill(~torch.cat(masks), -torch.inf)
-    distribution = torch.distributions.Categorical(logits=logits)
-    log_prob = distribution.log_prob(torch.cat(actions))  # type: ignore[no-untyped-call]
-    ratio = torch.exp(log_prob - torch.cat(old))
-    scaled = torch.cat(advantages)
-    scaled = (scaled - scaled.mean()) / (scaled.std() + 1e-8)
-    clip = parameters.clip_range
-    surrogate = torch.where(
-        scaled > 0, scaled * ratio.clamp(max=1 + clip), scaled * ratio.clamp(min=1 - clip)
+        rewards, gamma = part.rewards.astype(float), parameters.gamma
+        advantages.append(slow_gae(rewards, values[-1], last, gamma, parameters.gae_lambda))
+
+    def column(arrays: list[NDArray[np.generic]]) -> Tensor:
+        return torch.tensor(np.concatenate(arrays))[:, None]
+
+    batch = Rollout(
+        observations=torch.tensor(np.concatenate([part.observations for part in parts])),
+        actions=column([part.actions for part in parts]),
+        log_probs=column([part.log_probs for part in parts]),
+        values=column([*values]).float(),
+        advantages=column([*advantages]).float(),
+        returns=column([a + v for a, v in zip(advantages, values, strict=True)]).float(),
+        masks=torch.tensor(np.concatenate([p.masks for p in parts if p.masks is not None])),
     )
-    errors = torch.cat(returns) - critic(torch.cat(obs))[:, 0]
-    loss = -surrogate.mean() + parameters.vf_coef * (errors**2).mean()
-    entropy = distribution.entropy()  # type: ignore[no-untyped-call]
-    loss = loss - parameters.ent_coef * entropy.mean()
+    loss = plain_loss(actor(batch.observations), critic(batch.observations), batch, parameters)
     weights = [*actor.parameters(), *critic.parameters()]
     optimizer = torch.optim.Adam(weights, lr=parameters.learning_rate, eps=1e-5)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(weights, parameters.max_grad_norm)
     optimizer.step()
     return [w.detach().T.reshape(-1) if w.ndim == 2 else w.detach() for w in weights]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 from rl4sys_stream.errors import DigestError, WireFormatError
-from rl4sys_stream.wire.diff import apply_diff, encode_diff
+from rl4sys_stream.wire.diff import _ordered, _unordered, apply_diff, encode_diff
 from rl4sys_stream.wire.snapshot import Weights
 from tests.unit.wire.strategies import SPECIAL_BITS, weights_pairs
 
@@ -62,11 +62,13 @@ def test_a_diff_of_a_typical_ppo_update_is_at_most_70_percent_of_raw():
     assert len(encode_diff(base, stepped(base, 0.023))) <= 0.70 * base.flat.nbytes
 
 
-def test_a_small_step_across_zero_is_a_small_number():
-    """The integers are in the order of the floats, so a change of sign costs no more."""
-    base = Weights.from_tensors({"w": np.full(1000, 1e-45, np.float32)})
-    new = Weights.from_tensors({"w": np.full(1000, -1e-45, np.float32)})
-    assert len(encode_diff(base, new)) < 200
+def test_neighbouring_floats_are_neighbouring_integers_across_zero_too():
+    """So that a small step is a small number, whatever its sign and exponent."""
+    floats = np.array([-np.inf, -1.5, -1.0, -1e-45, -0.0, 0.0, 1e-45, 1.0, 1.5, np.inf], np.float32)
+    integers = _ordered(floats)
+    assert (np.diff(integers.astype(np.int64)) > 0).all()
+    assert integers[3:7].tolist() == [-2, -1, 0, 1]
+    assert _unordered(integers).tobytes() == floats.tobytes()
 
 
 def test_no_change_costs_almost_nothing():

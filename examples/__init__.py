@@ -1,0 +1,1 @@
+"""Programs that show how an application embeds an agent; each runs alone."""

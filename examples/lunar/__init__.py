@@ -1,0 +1,1 @@
+"""Lunar Lander: RL4Sys's first example, unchanged in use."""

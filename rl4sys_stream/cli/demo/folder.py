@@ -1,0 +1,79 @@
+"""The run folder: what a demo leaves behind."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rl4sys_stream.cli.demo.settings import CLIENT, application_definition
+
+__all__ = ["RunFolder", "make_run_folder"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """A folder of its own for each run.
+
+    Attributes:
+        path: `lunar_lander-<UTC time>-seed<seed>`, absolute.
+    """
+
+    path: Path
+
+    @property
+    def definitions(self) -> Path:
+        """Folder with the definition of the client as this run uses it."""
+        return self.path / "definition"
+
+    @property
+    def definition(self) -> Path:
+        """That definition."""
+        return self.definitions / f"{CLIENT}.json"
+
+    @property
+    def learning_curve(self) -> Path:
+        """Returns and versions over environment steps."""
+        return self.path / "learning_curve.png"
+
+    @property
+    def landing(self) -> Path:
+        """The trained policy, filmed."""
+        return self.path / "landing.gif"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder for TensorBoard."""
+        return self.path / "tensorboard"
+
+    @property
+    def summary(self) -> Path:
+        """Everything in numbers."""
+        return self.path / "summary.json"
+
+    @property
+    def episodes(self) -> Path:
+        """The training episodes, one list a column."""
+        return self.path / "episodes.json"
+
+    def application_log(self, number: int) -> Path:
+        """Log of one application."""
+        return self.path / ("application.log" if number == 0 else f"application-{number}.log")
+
+
+def make_run_folder(out: Path, *, seed: int, wall_ms: int) -> RunFolder:
+    """A new folder in `out`, with the definition that worker and agents read."""
+    stamp = datetime.fromtimestamp(wall_ms / 1000, UTC).strftime("%Y%m%d-%H%M%S")
+    name = f"{CLIENT}-{stamp}-seed{seed}"
+    number = 1
+    while True:
+        path = (out / (name if number == 1 else f"{name}-{number}")).absolute()
+        try:
+            path.mkdir(parents=True)
+            break
+        except FileExistsError:
+            number += 1
+    folder = RunFolder(path)
+    folder.definitions.mkdir()
+    definition = json.dumps(application_definition(seed), indent=2)
+    folder.definition.write_text(definition + "\n", encoding="utf-8")
+    return folder

@@ -1,0 +1,1 @@
+"""The broker package on a real server."""

@@ -1,0 +1,422 @@
+"""The commit script on a real server: wholly or not at all, once, by the owner alone."""
+
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import pytest
+
+from rl4sys_stream.broker.commit import Commit, CommitResult, Refusal, commit, new_commit_id
+from rl4sys_stream.broker.connection import Broker, BrokerAddress, Subscription
+from rl4sys_stream.broker.head import Counts, Head, ManifestEntry, read_head
+from rl4sys_stream.broker.keys import GROUP, ClientKeys
+from rl4sys_stream.broker.lease import Lease
+from rl4sys_stream.broker.scripts import run_script
+from rl4sys_stream.broker.stage import stage
+from rl4sys_stream.broker.stream import TrajectoryStream
+from rl4sys_stream.errors import BrokerError, BrokerFullError, CommitRefusedError, FencedError
+from rl4sys_stream.testing import RedisServer
+
+pytestmark = pytest.mark.integration
+
+
+def dump(broker: Broker, keys: ClientKeys) -> dict[str, tuple[bytes, bool]]:
+    """Every key of the client, byte for byte, pending lists included; and whether it expires."""
+    return {
+        key: (broker.call("DUMP", key), broker.call("PTTL", key) >= 0)
+        for key in broker.scan(keys.pattern)
+    }
+
+
+@dataclass
+class Bench:
+    """A client whose lease is held, with entries that were delivered to its worker."""
+
+    broker: Broker
+    keys: ClientKeys
+    lease: Lease
+    stream: TrajectoryStream
+
+    @classmethod
+    def of(cls, broker: Broker, client: str) -> "Bench":
+        """A fresh one."""
+        keys = ClientKeys(client)
+        lease = Lease(broker, keys, ttl_s=30)
+        assert lease.acquire()
+        stream = TrajectoryStream(broker, keys)
+        stream.ensure_group()
+        return cls(broker, keys, lease, stream)
+
+    def append(self, count: int, **fields: bytes) -> list[str]:
+        """Entries in the stream; their ids."""
+        pairs = [part for pair in fields.items() for part in pair] or ["x", "y"]
+        return [
+            self.broker.call("XADD", self.keys.traj, "*", "n", number, *pairs).decode()
+            for number in range(count)
+        ]
+
+    def deliver(self, count: int, **fields: bytes) -> list[str]:
+        """Entries that are pending; their ids."""
+        ids = self.append(count, **fields)
+        got: list[str] = []
+        while len(got) < count:
+            got += [e.entry_id for e in self.stream.read_new(count=count, block_ms=100)]
+        assert got == ids
+        return ids
+
+    def stage(self, version: int) -> tuple[str, str]:
+        """A staged model and checkpoint."""
+        token = self.lease.token
+        staged = (self.keys.model(version, token), self.keys.checkpoint(version, token))
+        for key in staged:
+            stage(self.broker, key, {"full": b"w" * 100}, ttl_s=100)
+        return staged
+
+    def work(self, version: int = 1, ids: tuple[str, ...] | list[str] = ()) -> Commit:
+        """A commit of `version`, staged, that settles `ids` as trained."""
+        token = self.lease.token
+        staged = self.stage(version)
+        old = read_head(self.broker, self.keys)
+        manifest = (*(old.manifest if old else ()), ManifestEntry(version, token, 0, 100))
+        head = Head(
+            version, token, "line", *staged, manifest=manifest, counts=Counts(trained=len(ids))
+        )
+        return Commit(
+            commit_id=new_commit_id(),
+            token=token,
+            expect_version=old.version if old else 0,
+            expect_token=old.token if old else "",
+            head=head,
+            staged=staged,
+            settled=tuple(ids),
+            deleted=tuple(ids),
+            watermarks={"a": b'{"watermark":%d,"trained":%d}' % (len(ids), len(ids))},
+            metrics=b'{"version":%d}' % version,
+            notice=b'{"version":%d}' % version,
+        )
+
+    def commit(self, work: Commit) -> CommitResult:
+        """Carry it out."""
+        return commit(self.broker, self.keys, work)
+
+    def refused(self, work: Commit, reason: str) -> None:
+        """It is refused, and nothing at all has changed."""
+        before = dump(self.broker, self.keys)
+        subscription = Subscription(self.broker.address, self.keys.updates, timeout_s=5, name="t")
+        with pytest.raises(CommitRefusedError) as caught:
+            self.commit(work)
+        assert caught.value.reason == reason
+        assert dump(self.broker, self.keys) == before
+        assert subscription.get(0.05) is None
+        subscription.close()
+
+
+@pytest.fixture
+def bench(broker, client_name):
+    """A client with a lease and no head."""
+    return Bench.of(broker, client_name)
+
+
+def test_a_commit_settles_and_publishes_in_one_step(bench):
+    """Entries gone, head moved, staged keys kept, ledger and metrics written, readers told."""
+    ids = bench.deliver(5)
+    left = bench.deliver(2)
+    work = bench.work(1, ids)
+    subscription = Subscription(bench.broker.address, bench.keys.updates, timeout_s=5, name="t")
+    assert bench.commit(work) == CommitResult(repeated=False, pending=2)
+    assert read_head(bench.broker, bench.keys) == work.head
+    assert [entry.entry_id for entry in bench.stream.addresses()] == left
+    assert all(bench.broker.call("TTL", key) == -1 for key in work.staged)
+    assert bench.broker.hash_all(bench.keys.seq) == {b"a": b'{"watermark":5,"trained":5}'}
+    assert bench.broker.call("XLEN", bench.keys.metrics) == 1
+    assert subscription.get(5) == work.notice
+    subscription.close()
+
+
+def test_a_commit_under_an_old_fence_writes_nothing(bench):
+    """A zombie: the lease was taken over while it computed."""
+    ids = bench.deliver(3)
+    work = bench.work(1, ids)
+    assert Lease(bench.broker, bench.keys, ttl_s=30).acquire(force=True)
+    bench.refused(work, "FENCED")
+    with pytest.raises(FencedError):
+        bench.commit(work)
+
+
+def test_a_commit_writes_nothing_when_the_fence_is_gone(bench):
+    """Deleted with the client, or lost by the broker: nobody owns the client then."""
+    work = bench.work(1, bench.deliver(3))
+    bench.broker.unlink(bench.keys.fence, bench.keys.lease)
+    bench.refused(work, "FENCED")
+
+
+@pytest.mark.parametrize("wrong", [{"expect_version": 1}, {"expect_token": "9:other"}])
+def test_a_commit_from_another_head_writes_nothing(bench, wrong):
+    """Version and token both count: after a rollback a number is issued again."""
+    bench.commit(bench.work(1))
+    bench.commit(bench.work(2))
+    bench.refused(replace(bench.work(3, bench.deliver(3)), **wrong), "STALE")
+
+
+def test_a_commit_on_a_head_that_vanished_writes_nothing(bench):
+    """The broker went back to before the first version."""
+    bench.commit(bench.work(1))
+    work = bench.work(2, bench.deliver(3))
+    bench.broker.unlink(bench.keys.head)
+    bench.refused(work, "STALE")
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_commit_whose_stage_expired_writes_nothing(bench, which):
+    """Model and checkpoint are both needed."""
+    work = bench.work(1, bench.deliver(3))
+    bench.broker.unlink(work.staged[which])
+    bench.refused(work, "NOSTAGE")
+
+
+def test_a_commit_of_an_entry_that_is_not_pending_writes_nothing(bench):
+    """Settled before, never delivered, never existed, or claimed twice in one commit."""
+    done = bench.deliver(1)
+    bench.commit(bench.work(1, done))
+    ids = bench.deliver(3)
+    unread = bench.append(1)
+    for wrong in (done[0], unread[0], "99999999999999-7", ids[1]):
+        bench.refused(bench.work(2, [*ids, wrong]), "NOTPENDING")
+    assert bench.commit(bench.work(2, ids)).pending == 0
+
+
+def test_a_commit_without_its_group_writes_nothing(bench):
+    """The group was destroyed, and with it the list that decides."""
+    work = bench.work(1, bench.deliver(3))
+    bench.broker.call("XGROUP", "DESTROY", bench.keys.traj, GROUP)
+    bench.refused(work, "NOTPENDING")
+
+
+def test_a_commit_whose_stream_is_gone_writes_nothing(bench):
+    """A deleted stream takes its pending list with it."""
+    work = bench.work(1, bench.deliver(3))
+    bench.broker.unlink(bench.keys.traj)
+    bench.refused(work, "NOTPENDING")
+
+
+def test_arguments_that_do_not_add_up_write_nothing(bench):
+    """A caller of another version must not be half understood."""
+    keys = bench.keys
+    names = [keys.fence, keys.head, keys.traj, keys.seq, keys.quarantine, keys.metrics]
+    before = dump(bench.broker, keys)
+    fixed = [bench.lease.token, GROUP, "id", 0, "", 0, 60, keys.updates, "", "", 10]
+    for tail in ([0, 0, 0, 0, 0, "more"], [0, 0, 0, 0, 1], [5, "a", "b", 0, 0, 0, 0], ["x"], []):
+        with pytest.raises(BrokerError):
+            run_script(bench.broker, "commit", names, [*fixed, *tail])
+    assert dump(bench.broker, keys) == before
+
+
+@pytest.mark.parametrize("name", ["head", "seq", "quarantine", "metrics"])
+def test_a_key_of_another_type_is_found_before_anything_is_written(bench, name):
+    """A script has no rollback: an error after the acknowledgement would lose the entries."""
+    ids = bench.deliver(2)
+    work = bench.work(1, ids)
+    work = replace(work, refusals=(Refusal(ids[0], "bad"),))
+    bench.broker.call("SET", getattr(bench.keys, name), "oops")
+    before = dump(bench.broker, bench.keys)
+    with pytest.raises(BrokerError):
+        bench.commit(work)
+    assert dump(bench.broker, bench.keys) == before
+
+
+def test_a_repeated_commit_is_recognised_and_changes_nothing(bench):
+    """Its first reply was lost."""
+    ids = bench.deliver(3)
+    work = bench.work(1, ids)
+    waiting = bench.deliver(1)
+    assert bench.commit(work) == CommitResult(repeated=False, pending=1)
+    before = dump(bench.broker, bench.keys)
+    for _ in range(3):
+        assert bench.commit(work) == CommitResult(repeated=True, pending=1)
+    assert dump(bench.broker, bench.keys) == before
+    bench.commit(bench.work(2, waiting))
+    bench.refused(work, "STALE")
+
+
+def test_a_commit_may_settle_without_a_version(bench):
+    """Nothing but refusals, before and after the first version."""
+    none = replace(bench.work(1, bench.deliver(2)), head=None, staged=(), notice=b"", metrics=b"")
+    assert bench.commit(none) == CommitResult(repeated=False, pending=0)
+    assert bench.commit(none).repeated
+    assert read_head(bench.broker, bench.keys) is None
+    bench.commit(bench.work(1))
+    head = read_head(bench.broker, bench.keys)
+    again = replace(bench.work(2, bench.deliver(2)), head=head, staged=(), notice=b"", metrics=b"")
+    assert bench.commit(again) == CommitResult(repeated=False, pending=0)
+    assert read_head(bench.broker, bench.keys) == head
+    assert bench.commit(bench.work(2)).pending == 0
+
+
+def test_the_quarantine_keeps_payload_and_reason(bench):
+    """Byte for byte, beside the id; the entry leaves the stream."""
+    payload = bytes(range(256))
+    ids = bench.deliver(2, obs=payload)
+    work = replace(bench.work(1, ids), refusals=(Refusal(ids[1], "not a trajectory: “x”"),))
+    bench.commit(work)
+    found = bench.broker.redis.xrange(bench.keys.quarantine)
+    assert [fields for _, fields in found] == [
+        {
+            b"entry_id": ids[1].encode(),
+            b"reason": "not a trajectory: “x”".encode(),
+            b"n": b"1",
+            b"obs": payload,
+        }
+    ]
+    assert bench.stream.backlog().entries == 0
+
+
+@pytest.mark.parametrize("n_fields", [100, 3_000, 30_000])
+def test_an_entry_of_thousands_of_fields_is_quarantined_like_any_other(bench, n_fields):
+    """Lua cannot pass that many values on; the commit must go through all the same."""
+    pairs = [part for number in range(n_fields) for part in (b"f%d" % number, b"v")]
+    bench.broker.call("XADD", bench.keys.traj, "*", *pairs)
+    (entry,) = bench.stream.read_new(count=1, block_ms=1000)
+    others = bench.deliver(2)
+    work = bench.work(1, [entry.entry_id, *others])
+    bench.commit(replace(work, refusals=(Refusal(entry.entry_id, "too much"),)))
+    assert read_head(bench.broker, bench.keys) == work.head
+    assert bench.stream.backlog().entries == 0
+    ((_, fields),) = bench.broker.redis.xrange(bench.keys.quarantine)
+    assert fields[b"reason"] == b"too much"
+    assert fields[b"f0"] == b"v"
+    assert int(fields.get(b"fields_left_out", 0)) + len([n for n in fields if n[:2] != b"fi"]) == (
+        n_fields + 2
+    )
+
+
+def test_an_entry_that_a_third_party_deleted_can_be_settled(bench):
+    """It is pending still, with nothing in it."""
+    ids = bench.deliver(2)
+    bench.broker.call("XDEL", bench.keys.traj, ids[0])
+    work = replace(bench.work(1, ids), refusals=(Refusal(ids[0], "gone"),))
+    assert bench.commit(work).pending == 0
+    ((_, fields),) = bench.broker.redis.xrange(bench.keys.quarantine)
+    assert fields == {b"entry_id": ids[0].encode(), b"reason": b"gone"}
+
+
+def test_the_quarantine_is_bounded(bench):
+    """The newest thousand stay."""
+    ids = bench.deliver(1200)
+    work = replace(bench.work(1, ids), refusals=tuple(Refusal(i, "bad") for i in ids))
+    bench.commit(work)
+    found = bench.broker.redis.xrange(bench.keys.quarantine)
+    assert len(found) == 1000
+    assert found[-1][1][b"entry_id"] == ids[-1].encode()
+
+
+def test_pruned_versions_expire_and_no_others(bench):
+    """Readers in the middle of a chain still find them for a while."""
+    first = bench.work(1)
+    bench.commit(first)
+    second = replace(bench.work(2), pruned=first.staged)
+    bench.commit(second)
+    for key in first.staged:
+        assert 0 < bench.broker.call("TTL", key) <= 60
+    for key in second.staged:
+        assert bench.broker.call("TTL", key) == -1
+
+
+def test_what_is_deleted_need_not_be_what_is_settled(bench):
+    """A replay buffer's entries stay after their settlement, and fall out later."""
+    ids = bench.deliver(4)
+    bench.commit(replace(bench.work(1, ids), deleted=()))
+    assert bench.stream.backlog().entries == 4
+    assert bench.stream.pending_count() == 0
+    bench.commit(replace(bench.work(2), deleted=tuple(ids[:3])))
+    assert [entry.entry_id for entry in bench.stream.addresses()] == ids[3:]
+
+
+def test_four_thousand_entries_fit_into_one_commit(bench):
+    """With as many agents, and others pending in between."""
+    with bench.broker.redis.pipeline(transaction=False) as pipe:
+        for number in range(8000):
+            pipe.xadd(bench.keys.traj, {"n": number})
+        pipe.execute()
+    entries = bench.stream.read_new(count=8000, block_ms=1000)
+    ids = [entry.entry_id for entry in entries]
+    marks = {f"agent-{n}": b'{"watermark":1,"trained":1}' for n in range(4000)}
+    shuffled = [*ids[::-2]]
+    work = replace(bench.work(1, shuffled), watermarks=marks)
+    assert bench.commit(work) == CommitResult(repeated=False, pending=4000)
+    assert len(bench.broker.hash_all(bench.keys.seq)) == 4000
+    assert [entry.entry_id for entry in bench.stream.addresses()] == ids[::2]
+
+
+def test_of_many_workers_one_gets_the_lease(broker_address, client_name):
+    """And its token is the fence."""
+    keys = ClientKeys(client_name)
+    start = threading.Barrier(8)
+    got: list[str] = []
+
+    def race() -> None:
+        broker = Broker(broker_address, name="t")
+        lease = Lease(broker, keys, ttl_s=30)
+        start.wait()
+        if lease.acquire():
+            got.append(lease.token)
+        broker.close()
+
+    threads = [threading.Thread(target=race) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    broker = Broker(broker_address, name="t")
+    assert len(got) == 1
+    assert broker.call("GET", keys.fence).decode() == got[0]
+    broker.close()
+
+
+def test_of_two_owners_only_the_last_commits(bench):
+    """Whoever holds the fence; the one before is refused even for a repeated or empty commit."""
+    rival = Bench(bench.broker, bench.keys, Lease(bench.broker, bench.keys, ttl_s=30), bench.stream)
+    ids = bench.deliver(2)
+    mine = bench.work(1, ids)
+    assert rival.lease.acquire(force=True)
+    theirs = rival.work(1, ids)
+    rival.commit(theirs)
+    bench.refused(mine, "FENCED")
+    bench.refused(replace(mine, head=None, staged=(), settled=(), deleted=()), "FENCED")
+    assert read_head(bench.broker, bench.keys) == theirs.head
+
+
+@pytest.fixture(scope="module")
+def full_server():
+    """A server with little memory."""
+    with RedisServer(aof=None, maxmemory="12mb") as server:
+        yield server
+
+
+def fill(broker: Broker, key: str) -> None:
+    """Append until the broker refuses."""
+    chunk = b"x" * 4096
+    with suppress(BrokerFullError):
+        for _ in range(10_000):
+            broker.call("XADD", key, "*", "obs", chunk)
+    with pytest.raises(BrokerFullError):
+        broker.call("SET", "other", b"x" * 4096)
+
+
+def test_a_broker_full_of_trajectories_takes_leases_stages_and_commits(full_server):
+    """Else nothing would ever be acknowledged, and the broker would stay full for good."""
+    broker = Broker(BrokerAddress.from_url(full_server.url), name="t")
+    keys = ClientKeys("full")
+    fill(broker, keys.traj)
+    bench = Bench.of(broker, "full")
+    assert bench.lease.renew()
+    # The first version settles nothing, so it frees nothing either.
+    assert bench.commit(bench.work(1)).pending == 0
+    for version in range(2, 6):
+        ids = [e.entry_id for e in bench.stream.read_new(count=100, block_ms=1000)]
+        work = replace(bench.work(version, ids), refusals=(Refusal(ids[0], "bad"),))
+        assert bench.commit(work).pending == 0
+        head = read_head(broker, keys)
+        assert head is not None
+        assert head.version == version
+    broker.call("SET", "other", b"x")
+    broker.close()

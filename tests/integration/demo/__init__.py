@@ -1,0 +1,1 @@
+"""The demo as a user runs it: through the command line, with real processes."""

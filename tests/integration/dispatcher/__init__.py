@@ -1,0 +1,1 @@
+"""The dispatcher against a real broker: with processes that only pretend, and with real ones."""

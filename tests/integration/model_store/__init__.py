@@ -1,0 +1,1 @@
+"""Model versions on a real server."""

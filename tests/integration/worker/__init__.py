@@ -1,0 +1,1 @@
+"""The worker: its parts on a real server, and whole as a process of its own."""

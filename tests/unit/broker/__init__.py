@@ -1,0 +1,1 @@
+"""Ledgers, balances, keys and addresses: what needs no server to be wrong."""

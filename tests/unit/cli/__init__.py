@@ -1,0 +1,1 @@
+"""The command line: its shape, its words, its exit codes."""

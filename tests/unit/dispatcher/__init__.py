@@ -1,0 +1,1 @@
+"""How a dispatcher counts failures and spaces restarts."""
