@@ -83,8 +83,6 @@ class ExitCode(IntEnum):
     """Training kept producing NaN or infinite values and was stopped."""
     LEASE_HELD = 75
     """Another worker holds the client; trying again later may work."""
-    CRASH_LOOP = 76
-    """A worker ended too often in a row, and the dispatcher gave up on it."""
     CONFIG = 78
     """A setting is wrong, or an optional dependency is missing."""
     INTERRUPTED = 130

@@ -48,6 +48,9 @@ DEFAULT_URL: Final = "redis://localhost:6379"
 Fields = Sequence[tuple[bytes, bytes]]
 """Field-value pairs of one stream entry, in order."""
 
+_URL_OPTIONS: Final = frozenset(
+    {"host", "port", "path", "db", "username", "password", "connection_class"}
+)
 _NEXT_MOVE: Final = "run `rl4sys-stream doctor` to see what is wrong"
 
 
@@ -70,7 +73,8 @@ def _ours(where: str, error: redis.RedisError | OSError) -> BrokerError:
     if isinstance(error, redis.ReadOnlyError):
         return BrokerUnsuitableError(f"{where} is a read-only replica; use the primary's URL")
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
-        return BrokerUnavailableError(f"cannot reach {where}: {error}; {_NEXT_MOVE}")
+        why = str(error).rstrip(".")
+        return BrokerUnavailableError(f"cannot reach {where}: {why}; {_NEXT_MOVE}")
     return _response_error(where, error)
 
 
@@ -122,6 +126,11 @@ class BrokerAddress:
                 f"{_public(url)!r} is no broker URL ({why}); "
                 "write redis://HOST:PORT/DB, rediss://… for TLS, or unix:///path/to/socket"
             ) from None
+        if unknown := sorted(name for name in options if not _is_option(name)):
+            raise ConfigError(
+                f"{_public(url)!r} has the unknown option {unknown[0]!r}; TLS options begin with "
+                "ssl_, everything else has a setting of its own"
+            )
         if not options.get("password"):
             host, port = str(options.get("host", "localhost")), int(options.get("port", 6379))
             found = _password(environ)
@@ -186,6 +195,10 @@ def _public(url: str) -> str:
     if at and colon:
         url = f"{scheme}{separator}{user}:***@{place}"
     return redact_url(url)
+
+
+def _is_option(name: str) -> bool:
+    return name in _URL_OPTIONS or name.startswith("ssl_")
 
 
 def _password(environ: Mapping[str, str]) -> str | None:

@@ -41,7 +41,7 @@ With a broker of your own:
   rl4sys-stream status                         who is there, how far, how fast
 \b
 Exit codes: 0 done, 1 the answer is no, 2 usage, 65 data, 66 not found, 69 broker,
-70 unforeseen, 71 training not finite, 75 lease held, 76 crash loop, 78 settings, 130 interrupted
+70 unforeseen, 71 training not finite, 75 lease held, 78 settings, 130 interrupted
 """
 
 

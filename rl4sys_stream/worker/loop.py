@@ -26,7 +26,7 @@ from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.worker.checkpoint import read_checkpoint
 from rl4sys_stream.worker.health import Health, report_state
 from rl4sys_stream.worker.intake import Intake
-from rl4sys_stream.worker.plan import WorkerPlan, make_plan
+from rl4sys_stream.worker.plan import WorkerPlan, make_plan, record_plan
 from rl4sys_stream.worker.session import Session, Tenure
 from rl4sys_stream.worker.settlement import Books
 from rl4sys_stream.worker.statistics import RolloutStatistics
@@ -69,6 +69,7 @@ class Worker:
         self._make_algorithm = algorithm_factory
         self._broker = Broker(address, name=f"rl4sys-worker-{client}")
         self._stop = threading.Event()
+        self._served = False
         self._log = StateLog(logger, client=client)
 
     def stop(self) -> None:
@@ -116,8 +117,10 @@ class Worker:
             return
         try:
             # Read again under the fence: a reset may have begun a new lineage in between.
-            plan = make_plan(self._broker, self._keys, self._config, clock=self._clock)
+            plan = self._make_plan()
             if plan is not None:
+                self._served = True
+                record_plan(self._broker, self._keys, plan, clock=self._clock)
                 self._hold(plan, lease)
         finally:
             self._release(lease)
@@ -146,9 +149,20 @@ class Worker:
         except BrokerError as error:
             log_event(logger, logging.INFO, "worker.lease_left_to_expire", error=error)
 
+    def _make_plan(self) -> WorkerPlan | None:
+        # A client that was deleted under its worker is not brought back by the worker's own
+        # definition; an agent that registers it again is another matter.
+        return make_plan(
+            self._broker,
+            self._keys,
+            self._config,
+            clock=self._clock,
+            may_register=not self._served,
+        )
+
     def _wait_for_plan(self) -> WorkerPlan | None:
         while not self._stop.is_set():
-            plan = make_plan(self._broker, self._keys, self._config, clock=self._clock)
+            plan = self._make_plan()
             self._log.set("worker.broker", "up", level=logging.INFO)
             if plan is not None:
                 return plan

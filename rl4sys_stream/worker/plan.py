@@ -21,7 +21,7 @@ from rl4sys_stream.telemetry import log_event
 from rl4sys_stream.wire.format import WireLimits
 from rl4sys_stream.wire.trajectory import TrajectorySpec
 
-__all__ = ["WorkerPlan", "make_plan"]
+__all__ = ["WorkerPlan", "make_plan", "record_plan"]
 
 logger = logging.getLogger("rl4sys_stream.worker")
 
@@ -64,7 +64,12 @@ class WorkerPlan:
 
 
 def make_plan(
-    broker: Broker, keys: ClientKeys, config: ClientConfig | None, *, clock: Clock
+    broker: Broker,
+    keys: ClientKeys,
+    config: ClientConfig | None,
+    *,
+    clock: Clock,
+    may_register: bool = True,
 ) -> WorkerPlan | None:
     """The plan for a client, None while it is not registered and no definition can register it.
 
@@ -74,6 +79,7 @@ def make_plan(
         config: The worker's definition, None if there is none: then the parameters of the first
             registration hold.
         clock: For the stamps.
+        may_register: Whether the definition may register the client.
 
     Raises:
         SpecMismatchError: If the definition contradicts the registration.
@@ -85,11 +91,12 @@ def make_plan(
         if registration is None:
             return None
         return _plan(registration, *parse_definition(registration.definition))
-    if registration is None and None in (config.observation_space, config.action_space):
+    spaces_known = None not in (config.observation_space, config.action_space)
+    if registration is None and not (may_register and spaces_known):
         return None
-    definition = make_definition(config.parameters, config.worker)
     spec = config.spec(registration.spec if registration else None)
     if registration is None:
+        definition = make_definition(config.parameters, config.worker)
         registration = register(broker, keys, spec, definition, wall_ms=clock.wall_ms())
     if fields := registration.spec.differences(spec):
         raise SpecMismatchError(
@@ -98,9 +105,18 @@ def make_plan(
             f"client with `rl4sys-stream clients delete {keys.client}`",
             fields=fields,
         )
+    return _plan(registration, config.parameters, config.worker)
+
+
+def record_plan(broker: Broker, keys: ClientKeys, plan: WorkerPlan, *, clock: Clock) -> None:
+    """Record the parameters that are trained with. Only for the holder of the lease.
+
+    Raises:
+        BrokerError: Safe to retry.
+    """
+    definition = make_definition(plan.parameters, plan.settings)
     if record_definition(broker, keys, definition, wall_ms=clock.wall_ms()):
         log_event(logger, logging.INFO, "worker.definition_changed", client=keys.client)
-    return _plan(registration, config.parameters, config.worker)
 
 
 def _plan(

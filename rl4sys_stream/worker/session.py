@@ -253,7 +253,7 @@ class Session:
             version=head.version,
             trajectories=settlement.provenance.trajectories,
             steps=settlement.counts.steps,
-            ep_rew_mean=round(metrics.get("rollout/ep_rew_mean", float("nan")), 2),
+            ep_rew_mean=_rounded(metrics.get("rollout/ep_rew_mean")),
             policy_lag=metrics.get("policy/lag_max", 0),
         )
 
@@ -329,3 +329,7 @@ class Session:
         if self._head is None:
             raise RuntimeError("no version was published")
         return self._head
+
+
+def _rounded(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

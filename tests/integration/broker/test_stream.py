@@ -144,9 +144,9 @@ class TestAppendConnection:
         assert [isinstance(reply, BrokerError) for reply in replies] == [False, True, False]
         assert length == 2
         broker.call("SET", keys.head, "x")
-        with pytest.raises(BrokerError):
-            connection.append(keys.head, [good])
-        connection.connect()
+        replies, length = connection.append(keys.head, [good])
+        assert [isinstance(reply, BrokerError) for reply in replies] == [True]
+        assert length is None
         assert connection.request("PING") == b"PONG"
         connection.close()
 

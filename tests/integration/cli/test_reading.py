@@ -190,6 +190,16 @@ def test_an_open_balance_fails_the_audit(run, redis_url, client_name):
     application.close()
 
 
+def test_the_returns_of_an_older_lineage_are_not_shown_for_the_new_one(run, redis_url, client_name):
+    """The metrics outlive a reset; a client without a version has no mean return."""
+    application = Application(redis_url, client_name)
+    record = b'{"version":9,"metrics":{"rollout/ep_rew_mean":123.0}}'
+    application.broker.call("XADD", application.keys.metrics, "*", "m", record)
+    assert "123" not in run("status", "--client", client_name, redis_url=redis_url).out
+    run("clients", "delete", client_name, "--yes", redis_url=redis_url)
+    application.close()
+
+
 @pytest.mark.parametrize(
     ("state", "shown", "move"),
     [
