@@ -69,7 +69,7 @@ class Worker:
         self._make_algorithm = algorithm_factory
         self._broker = Broker(address, name=f"rl4sys-worker-{client}")
         self._stop = threading.Event()
-        self._served = False
+        self._registered = False
         self._log = StateLog(logger, client=client)
 
     def stop(self) -> None:
@@ -119,7 +119,6 @@ class Worker:
             # Read again under the fence: a reset may have begun a new lineage in between.
             plan = self._make_plan()
             if plan is not None:
-                self._served = True
                 record_plan(self._broker, self._keys, plan, clock=self._clock)
                 self._hold(plan, lease)
         finally:
@@ -150,15 +149,18 @@ class Worker:
             log_event(logger, logging.INFO, "worker.lease_left_to_expire", error=error)
 
     def _make_plan(self) -> WorkerPlan | None:
-        # A client that was deleted under its worker is not brought back by the worker's own
-        # definition; an agent that registers it again is another matter.
-        return make_plan(
+        # A client that was deleted under its worker, holding the lease or waiting for it, is not
+        # brought back by the worker's own definition; an agent that registers it again is another
+        # matter.
+        plan = make_plan(
             self._broker,
             self._keys,
             self._config,
             clock=self._clock,
-            may_register=not self._served,
+            may_register=not self._registered,
         )
+        self._registered |= plan is not None
+        return plan
 
     def _wait_for_plan(self) -> WorkerPlan | None:
         while not self._stop.is_set():

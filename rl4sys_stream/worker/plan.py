@@ -15,7 +15,7 @@ from rl4sys_stream.broker.registry import (
 )
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.config import ClientConfig, ClientSpec, PPOParameters, WorkerSettings
-from rl4sys_stream.errors import SpecMismatchError
+from rl4sys_stream.errors import BrokerFullError, SpecMismatchError
 from rl4sys_stream.spaces import Discrete, flat_dim
 from rl4sys_stream.telemetry import log_event
 from rl4sys_stream.wire.format import WireLimits
@@ -115,7 +115,13 @@ def record_plan(broker: Broker, keys: ClientKeys, plan: WorkerPlan, *, clock: Cl
         BrokerError: Safe to retry.
     """
     definition = make_definition(plan.parameters, plan.settings)
-    if record_definition(broker, keys, definition, wall_ms=clock.wall_ms()):
+    try:
+        changed = record_definition(broker, keys, definition, wall_ms=clock.wall_ms())
+    except BrokerFullError as error:
+        # A full broker waits for this worker to empty it; the next one makes the record.
+        log_event(logger, logging.WARNING, "worker.definition_not_recorded", error=error)
+        return
+    if changed:
         log_event(logger, logging.INFO, "worker.definition_changed", client=keys.client)
 
 

@@ -63,15 +63,17 @@ def test_a_broker_that_hangs_is_waited_for(make_world, client_name):
 
 
 def test_a_broker_that_forgets_everything_is_started_on_anew(make_world, client_name):
-    """No file, no data: the worker registers its client again and begins a lineage."""
+    """No file, no data: when an agent has registered the client again, a lineage begins."""
     with RedisServer(aof=None) as server:
         world = make_world(server.url, client_name)
-        world.start()
+        worker = world.start()
         feeder = world.feeder()
         feeder.send(2 * ROLLOUT)
         before = world.reaches(3)
         server.kill()
         server.restart()
+        worker.says("worker.client.not_registered")
+        world.register()
         head = world.reaches(1)
         assert head.lineage != before.lineage
         feeder.sent.clear()

@@ -13,12 +13,9 @@ from rl4sys_stream.broker.lease import read_lease
 from rl4sys_stream.broker.metrics import read_metrics
 from rl4sys_stream.broker.registry import (
     list_clients,
-    make_definition,
     read_registration,
     read_worker_report,
-    register,
 )
-from rl4sys_stream.config import load_config
 from rl4sys_stream.errors import UnknownClientError, UsageError
 from rl4sys_stream.model_store.subscriber import ModelSubscriber
 from rl4sys_stream.testing import eventually
@@ -197,14 +194,7 @@ def test_a_worker_without_definition_waits_for_the_registration(world):
     worker.says("worker.client.not_registered")
     assert world.version() == 0
     world.define()
-    config = load_config(world.config, environ={})
-    register(
-        world.broker,
-        world.keys,
-        config.spec(),
-        make_definition(config.parameters, config.worker),
-        wall_ms=1,
-    )
+    world.register()
     feeder = world.feeder()
     feeder.send(ROLLOUT)
     world.reaches(2)
@@ -347,15 +337,14 @@ def test_a_client_with_running_agents_is_not_deleted(world):
         delete_client(world.broker, world.keys, force=True, wall_ms=101_000)
 
 
-def test_a_deleted_client_does_not_come_back_through_its_worker(world):
-    """A worker without a definition of its own waits for a registration, and publishes nothing."""
+@pytest.mark.parametrize("config", [True, False], ids=["own definition", "registered one"])
+def test_a_deleted_client_does_not_come_back_through_its_worker(world, config):
+    """Nor through one that was waiting for the lease; an agent may bring it back."""
     world.define()
-    config = load_config(world.config, environ={})
-    made = make_definition(config.parameters, config.worker)
-    register(world.broker, world.keys, config.spec(), made, wall_ms=1)
-    worker = world.start(config=False)
+    world.register()
+    worker = world.start(config=config)
     world.reaches(1)
-    waiting = world.start(config=False)
+    waiting = world.start(config=config)
     waiting.says("worker.lease.held_by_another")
     # Both have seen the registration: one holds the lease, one is about to get it.
     delete_client(world.broker, world.keys, force=True, wall_ms=1)
@@ -364,3 +353,6 @@ def test_a_deleted_client_does_not_come_back_through_its_worker(world):
         assert one.poll() is None
     assert world.version() == 0
     assert list(world.broker.scan(world.keys.pattern.replace("*", "model*"))) == []
+    assert world.client not in list_clients(world.broker)
+    world.register()
+    world.reaches(1)

@@ -19,7 +19,13 @@ from rl4sys_stream.broker.connection import AppendConnection, Broker, BrokerAddr
 from rl4sys_stream.broker.head import Head, read_head
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.metrics import read_metrics
-from rl4sys_stream.broker.registry import AgentHeartbeat, write_heartbeat
+from rl4sys_stream.broker.registry import (
+    AgentHeartbeat,
+    make_definition,
+    register,
+    write_heartbeat,
+)
+from rl4sys_stream.config import load_config
 from rl4sys_stream.errors import BrokerError
 from rl4sys_stream.testing import eventually
 from rl4sys_stream.wire.trajectory import Trajectory
@@ -191,6 +197,12 @@ class World:
         """Write the worker's definition."""
         text = json.dumps(definition(self.client, parameters=parameters, **worker))
         self.config.write_text(text, encoding="utf-8")
+
+    def register(self) -> None:
+        """As an agent does that knows the definition."""
+        config = load_config(self.config, environ={})
+        made = make_definition(config.parameters, config.worker)
+        register(self.broker, self.keys, config.spec(), made, wall_ms=1)
 
     def start(self, *, config: bool = True) -> WorkerProcess:
         """Start a worker."""
