@@ -138,6 +138,12 @@ class Intake:
         """Candidates that nobody has taken."""
         return len(self._waiting)
 
+    def waiting_steps(self) -> int:
+        """Environment steps in them; those that do not decode have none."""
+        with self._state:
+            trajectories = [candidate.trajectory for candidate in self._waiting]
+        return sum(len(t.rewards) for t in trajectories if t is not None)
+
     @property
     def in_hand(self) -> int:
         """Entries delivered and not settled, as far as this process knows."""

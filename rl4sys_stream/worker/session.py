@@ -35,6 +35,8 @@ REFUSED_BATCH = 500
 """Entries settled without training that wait for the next version at most; then they get a commit
 of their own, so that a stream full of unusable entries does not fill the broker."""
 REFUSED_AGE_S = 1.0
+MAX_GROWTH = 16
+"""A rollout grows to this many times `n_steps` at most: its update takes as many times as long."""
 RETRY_S = 0.2
 
 
@@ -100,6 +102,8 @@ class Session:
         if head is not None:
             weights = algorithm.export().weights
             self._base = Base(head.version, head.token, weights)
+        self._observed_steps = self._observed_lag = 0
+        self._wanted_steps: float | None = None
         self._failed_updates = 0
         self._oldest_refusal = 0.0
         self._log = StateLog(logger, client=tenure.keys.client)
@@ -133,18 +137,35 @@ class Session:
                 self._observe(accepted)
         else:
             self._tenure.health.set_state("idle")
-        if self._algorithm.ready() or self._commit_is_full():
+        if self._commit_is_full() or (self._algorithm.ready() and not self._grows()):
             self._train()
         elif self._refusals_due():
             self._settle_refused()
 
     def _observe(self, accepted: Accepted) -> None:
         self._algorithm.observe(Sample(accepted.trajectory, accepted.lag))
+        self._observed_steps += len(accepted.trajectory.rewards)
+        self._observed_lag = max(self._observed_lag, accepted.lag)
 
     def _commit_is_full(self) -> bool:
         """A rollout of very short trajectories must still fit into one commit."""
         limit = self._tenure.plan.settings.max_commit_entries
         return self._books.accepted > 0 and self._books.accepted + self._books.unsettled >= limit
+
+    def _grows(self) -> bool:
+        """Whether the rollout takes in more than it needs, because much is waiting.
+
+        After an outage the stream may hold dozens of rollouts of one policy. Trained one by one,
+        each makes the next a version older, until the rest is too old and dropped. So a rollout
+        grows until what waits is trained on within half of the versions that it has left.
+        """
+        if self._wanted_steps is None:
+            plan = self._tenure.plan
+            at_hand = self._observed_steps + self._intake.waiting_steps()
+            left = plan.settings.max_policy_lag - self._observed_lag
+            share = at_hand * 2 / max(left, 2)
+            self._wanted_steps = min(share, MAX_GROWTH * plan.parameters.n_steps)
+        return self._intake.waiting > 0 and self._observed_steps < self._wanted_steps
 
     def _refusals_due(self) -> bool:
         waiting = self._books.unsettled
@@ -156,6 +177,7 @@ class Session:
 
     def _train(self) -> None:
         self._tenure.health.set_state("training")
+        self._observed_steps, self._observed_lag, self._wanted_steps = 0, 0, None
         begun = self._tenure.clock.monotonic()
         try:
             report = self._algorithm.update()
