@@ -20,14 +20,6 @@ from numpy.typing import NDArray
 from rl4sys_stream import ActionHandle, RL4SysAgent, TrajectoryHandle
 
 CONFIG = Path(__file__).with_name("luna_conf.json")
-WAITING = {
-    "drop_policy": "block",
-    "block_timeout_s": 60.0,
-    "queue_entries": 8,
-    "high_water_entries": 40,
-}
-"""A simulator is faster than any learner, and can wait for it; a real system would drop instead.
-The mark leaves room for one rollout of 2048 steps even if every lander falls within 60."""
 MODEL_WAIT_S = 30.0
 REPORT_EVERY = 10
 WINDOW = 100
@@ -44,7 +36,9 @@ class LunarLanderSim:
         self.env: gymnasium.Env[NDArray[np.float32], int] = gymnasium.make(
             "LunarLander-v3", render_mode="human" if render else None
         )
-        # The configuration is in RL4Sys's format, which says neither space.
+        # The configuration is in RL4Sys's format, which says neither space. Its section agent lets
+        # the simulator wait for the learner ("block"), because it is faster than any; a real system
+        # would drop instead. The mark leaves room for a rollout even if every lander falls at once.
         self.rlagent = RL4SysAgent(
             conf_path=CONFIG,
             client_id=client_id,
@@ -52,7 +46,6 @@ class LunarLanderSim:
             observation_space=self.env.observation_space,
             action_space=self.env.action_space,
             seed=seed,
-            overrides={"agent": WAITING},
         )
         self.rl4sys_traj: TrajectoryHandle | None = None
         self.rl4sys_action: ActionHandle | None = None

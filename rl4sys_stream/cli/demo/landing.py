@@ -1,6 +1,7 @@
-"""A film of the trained policy: a few greedy episodes, the best one as an animated GIF."""
+"""A film of the trained policy: a few episodes, the best one as an animated GIF."""
 
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -29,27 +30,33 @@ SEED_OFFSET: Final = 1_000_000
 
 
 def film_landing(agent: StreamAgent, path: str, *, seed: int) -> Landing:
-    """Let the newest policy land a few times, and film the best.
+    """Let the newest policy land a few times, greedily and as it was trained, and film the best.
+
+    PPO trains a policy that samples its actions; that it is as good when it does not is usual,
+    and not certain so soon.
 
     Args:
-        agent: Acts greedily; nothing is recorded.
+        agent: Acts; nothing is recorded.
         path: Where the GIF goes.
         seed: Of the training; the landing grounds are others.
+
+    Returns:
+        The greedy returns, and what was filmed.
     """
-    seeds = [SEED_OFFSET + 100 * seed + episode for episode in range(EPISODES)]
+    grounds = [SEED_OFFSET + 100 * seed + episode for episode in range(EPISODES)]
     with closing(_make(None)) as env:
-        returns = [_play(agent, env, seed=ground)[0] for ground in seeds]
-    # Played again, because drawing takes ten times as long as flying.
-    best = seeds[returns.index(max(returns))]
-    frames: list[Image.Image] = []
+        greedy = [_fly(agent, env, ground, deterministic=True) for ground in grounds]
+        sampled = [_fly(agent, env, ground, deterministic=False) for ground in grounds]
+    best = max(greedy + sampled, key=lambda flight: flight.total)
     with closing(_make("rgb_array")) as env:
-        filmed, steps = _play(agent, env, seed=best, frames=frames)
-    size_bytes = _write_film(frames, Path(path), caption=f"return {filmed:.0f}")
+        # Flown again from its record, because drawing takes ten times as long as flying.
+        frames = _film(env, best)
+    size_bytes = _write_film(frames, Path(path), caption=f"return {best.total:.0f}")
     return Landing(
-        returns=tuple(returns),
-        filmed=filmed,
+        returns=tuple(flight.total for flight in greedy),
+        filmed=best.total,
         version=agent.version,
-        steps=steps,
+        steps=len(best.actions),
         size_bytes=size_bytes,
     )
 
@@ -58,23 +65,40 @@ def _make(render_mode: str | None) -> "gymnasium.Env[NDArray[np.float32], int]":
     return gymnasium.make(ENVIRONMENT, render_mode=render_mode, disable_env_checker=True)
 
 
-def _play(
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """One episode: where, what was done, and what it returned."""
+
+    ground: int
+    actions: tuple[int, ...]
+    total: float
+
+
+def _fly(
     agent: StreamAgent,
     env: "gymnasium.Env[NDArray[np.float32], int]",
+    ground: int,
     *,
-    seed: int,
-    frames: list[Image.Image] | None = None,
-) -> tuple[float, int]:
-    """One greedy episode, filmed into `frames` if given: its return, its steps."""
-    obs, _ = env.reset(seed=seed)
-    total, steps, ended = 0.0, 0, False
-    while True:
-        if frames is not None and (ended or steps % FRAME_STEPS == 0):
+    deterministic: bool,
+) -> _Flight:
+    obs, _ = env.reset(seed=ground)
+    actions: list[int] = []
+    total, ended = 0.0, False
+    while not ended:
+        actions.append(agent.evaluate(obs, deterministic=deterministic).action)
+        obs, reward, terminated, truncated, _ = env.step(actions[-1])
+        total, ended = total + float(reward), terminated or truncated
+    return _Flight(ground, tuple(actions), total)
+
+
+def _film(env: "gymnasium.Env[NDArray[np.float32], int]", flight: _Flight) -> list[Image.Image]:
+    env.reset(seed=flight.ground)
+    frames: list[Image.Image] = []
+    for step, action in enumerate(flight.actions):
+        if step % FRAME_STEPS == 0:
             frames.append(_shot(env))
-        if ended:
-            return total, steps
-        obs, reward, terminated, truncated, _ = env.step(agent.evaluate(obs).action)
-        total, steps, ended = total + float(reward), steps + 1, terminated or truncated
+        env.step(action)
+    return [*frames, _shot(env)]
 
 
 def _shot(env: "gymnasium.Env[NDArray[np.float32], int]") -> Image.Image:
