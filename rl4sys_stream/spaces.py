@@ -198,10 +198,13 @@ def flatten(space: Space, observation: ArrayLike) -> NDArray[np.float32]:
 def _one_hot(n: int, observation: ArrayLike) -> NDArray[np.float32]:
     try:
         value = np.asarray(observation).item()
-    except (TypeError, ValueError) as error:
-        raise ObservationError(f"expected one integer below {n}: {error}") from None
-    if isinstance(value, bool) or value != int(value) or not 0 <= value < n:
+        index = -1 if isinstance(value, bool) or value != int(value) else int(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ObservationError(
+            f"the observation is {observation!r}; expected an integer in 0…{n - 1} ({error})"
+        ) from None
+    if not 0 <= index < n:
         raise ObservationError(f"the observation is {value!r}; expected an integer in 0…{n - 1}")
     array = np.zeros(n, np.float32)
-    array[int(value)] = 1.0
+    array[index] = 1.0
     return array

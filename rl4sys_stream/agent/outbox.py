@@ -153,7 +153,8 @@ class MemoryOutbox:
         with self._changed:
             if not self._fits(sealed) and self._policy == "block":
                 self._changed.wait_for(
-                    lambda: self._closed or self._fits(sealed), self._block_timeout_s
+                    lambda: self._closed or not self._block_timeout_s or self._fits(sealed),
+                    self._block_timeout_s,
                 )
             self._sealing -= 1
             if self._policy == "drop_oldest" and sealed.size_bytes <= self._max_bytes:
@@ -230,8 +231,17 @@ class MemoryOutbox:
                 lambda: not self._queue and not self._unanswered, timeout_s
             )
 
+    def stop_blocking(self) -> None:
+        """From now on `put` waits for nobody: what does not fit is dropped at once."""
+        with self._changed:
+            self._block_timeout_s = 0.0
+            self._changed.notify_all()
+
     def close(self) -> None:
-        """Take no more: what is put from now on is dropped, and counted."""
+        """Take and give no more: what is queued or put from now on is dropped, and counted."""
         with self._changed:
             self._closed = True
+            self._dropped += len(self._queue)
+            self._queue.clear()
+            self._queued_bytes = 0
             self._changed.notify_all()

@@ -14,6 +14,7 @@ from rl4sys_stream.broker.registry import (
     AgentHeartbeat,
     Registration,
     make_definition,
+    overruled,
     read_registration,
     register,
     write_heartbeat,
@@ -159,7 +160,7 @@ class Refresher:
             self._poll_at = 0.0
 
     def _beat(self) -> None:
-        if not self._session.registered:
+        if not (self._session.registered or self._session.refused):
             return
         try:
             write_heartbeat(self._broker, self._keys, self._heartbeat())
@@ -204,12 +205,26 @@ class Refresher:
             return
         self._spec = registration.spec
         self._states.set("agent.registration", "accepted", level=logging.INFO)
+        self._note_overruled(registration)
         if session.lineage not in ("", registration.lineage):
             session.reoffers += 1
         session.lineage = registration.lineage
         session.refused = ""
         session.registered = True
         self._changed()
+
+    def _note_overruled(self, registration: Registration) -> None:
+        """Say which stated parameters do not count, because others were there first."""
+        mine = make_definition(self._config.parameters, self._config.worker)
+        paths = overruled(self._config.stated, mine, registration.definition)
+        self._session.overruled = tuple(paths)
+        if paths:
+            self._states.set(
+                "agent.parameters",
+                "overruled",
+                settings=",".join(paths),
+                by="the worker's definition, or the first registration",
+            )
 
     def _write_registration(self, spec: ClientSpec, found: Registration | None) -> Registration:
         try:

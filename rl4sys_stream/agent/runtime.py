@@ -163,8 +163,10 @@ class Runtime:
             timeout_s: Longest wait for the broker.
         """
         deadline = self._clock.monotonic() + timeout_s
+        # Closing cuts what is open and queues it: at most the timeout, whatever the drop policy.
+        self.outbox.stop_blocking()
         self.recorder.close()
-        delivered = self.flush(timeout_s)
+        delivered = self.flush(max(deadline - self._clock.monotonic(), 0.0))
         self.outbox.close()
         self._closed = True
         self._sender.stop(max(deadline - self._clock.monotonic(), SHORTEST_JOIN_S))
@@ -237,6 +239,7 @@ class Runtime:
             abandoned=self.recorder.abandoned,
             broker=session.state,
             refused=session.refused,
+            overruled=session.overruled,
             models_refused=self.slot.refused,
             rollbacks=self.slot.rollbacks,
             last_error=session.last_error,

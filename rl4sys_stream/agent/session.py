@@ -20,6 +20,7 @@ class Session:
         registered: The registry has accepted the client's spec: trajectories may be sent.
         refused: Why it has not, "" if it did not refuse. Written by the refresher, like the next
             four.
+        overruled: Stated parameters that do not count, because the client trains with others.
         lineage: Training history that the registry names, "" before it was asked.
         retained: Entries that stay in the stream after their settlement, by the head.
         reoffers: Raised by one when everything that the sender retains is to be offered again.
@@ -35,6 +36,7 @@ class Session:
         "floor",
         "last_error",
         "lineage",
+        "overruled",
         "refresher_state",
         "refused",
         "registered",
@@ -47,6 +49,7 @@ class Session:
     def __init__(self) -> None:
         self.registered = False
         self.refused = ""
+        self.overruled: tuple[str, ...] = ()
         self.lineage = ""
         self.retained = 0
         self.reoffers = 0

@@ -36,6 +36,8 @@ class AgentStatus:
         broker: "connecting", "up", "down", "held" (the registration was refused), "paused" (too
             much unsettled in the stream), "refusing" (the broker refuses appends) or "closed".
         refused: Why the registration was refused, "" if it was not.
+        overruled: Dotted paths of parameters that this agent's configuration states and that do not
+            count: the worker's definition, or the first registration, says otherwise.
         models_refused: Models that did not decode or fit; the one before stayed.
         rollbacks: Times that the broker went back to an older version.
         last_error: What went wrong last, "" if nothing has.
@@ -65,6 +67,7 @@ class AgentStatus:
     abandoned: int
     broker: str
     refused: str
+    overruled: tuple[str, ...]
     models_refused: int
     rollbacks: int
     last_error: str

@@ -1,6 +1,6 @@
 """The balance of a client: what its agents accepted against what became of it.
 
-    accepted = trained + quarantined + dropped + skipped + pending          duplicates apart
+    accepted = trained + quarantined + dropped + skipped + pending + lost   duplicates apart
 
 Read while everything is in motion, and exact all the same: the heartbeats are read first, then the
 stream, then the ledgers, so a trajectory on its way is seen at least once; and numbers, not
@@ -10,6 +10,7 @@ was read can be missed in it; which these are, the ledgers say that are read bef
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import read_head
@@ -24,7 +25,11 @@ from rl4sys_stream.broker.stream import TrajectoryStream
 from rl4sys_stream.errors import WireError
 from rl4sys_stream.wire.trajectory import decode_address
 
-__all__ = ["AgentBalance", "AuditReport", "audit_client", "balance_agent"]
+__all__ = ["STALE_MS", "AgentBalance", "AuditReport", "audit_client", "balance_agent"]
+
+
+STALE_MS: Final = 10_000
+"""An agent that has not reported for this long is taken for dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +38,16 @@ class AgentBalance:
 
     Attributes:
         agent_id: The agent.
-        live: It has not said goodbye.
+        live: It has not said goodbye, and has reported lately.
         accepted: Trajectories whose end was marked, as far as anybody knows.
         trained: Taken in by exactly one commit.
         quarantined: Refused by the worker, or never sealed at the agent.
         dropped: Discarded by a configured policy, at the agent or the worker.
         skipped: Destroyed by a third party.
-        pending: In the stream, or still offered or queued by the agent.
+        pending: In the stream, or still offered or queued by a live agent.
+        lost: Nowhere any more, and the agent that could offer it is gone. An agent that said
+            goodbye had delivered it: then the balance is open. One that died took with it what it
+            had not sent; without a spool that is outside the promise, but never unsaid.
         duplicates: Second copies that arrived; not part of the balance.
         missing: What is in none of these; the balance closes if it is 0.
         inconsistent: Which of the books contradict themselves, "" if none.
@@ -53,14 +61,17 @@ class AgentBalance:
     dropped: int
     skipped: int
     pending: int
+    lost: int
     duplicates: int
     missing: int
     inconsistent: str = ""
+    closed: bool = False
+    """It said goodbye."""
 
     @property
     def closes(self) -> bool:
         """Whether every accepted trajectory is accounted for, once."""
-        return self.missing == 0 and not self.inconsistent
+        return self.missing == 0 and not self.inconsistent and not (self.closed and self.lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +102,14 @@ class AuditReport:
         return sum(int(getattr(agent, name)) for agent in self.agents)
 
 
-def audit_client(broker: Broker, keys: ClientKeys) -> AuditReport:
+def audit_client(broker: Broker, keys: ClientKeys, *, now_ms: int | None = None) -> AuditReport:
     """The balance of a client now.
+
+    Args:
+        broker: Where it is.
+        keys: Of the client.
+        now_ms: Wall clock, to tell agents that died; None takes all that did not say goodbye for
+            alive.
 
     Raises:
         UnknownClientError: If it is not registered.
@@ -118,6 +135,7 @@ def audit_client(broker: Broker, keys: ClientKeys) -> AuditReport:
             ledgers.get(agent_id, LedgerRecord()),
             streamed.get(agent_id, set()),
             known=before.get(agent_id, LedgerRecord()).highest,
+            now_ms=now_ms,
         )
         for agent_id in sorted({*heartbeats, *ledgers, *streamed})
     )
@@ -139,6 +157,7 @@ def balance_agent(
     streamed: Iterable[int],
     *,
     known: int | None = None,
+    now_ms: int | None = None,
 ) -> AgentBalance:
     """The balance of one agent from its three books.
 
@@ -149,6 +168,7 @@ def balance_agent(
         streamed: Numbers of its entries in the stream, read before the ledger.
         known: Highest number that was settled before the stream was read; None if nothing was
             settled since.
+        now_ms: See `audit_client`.
     """
     streamed = set(streamed)
     above = set(ledger.above)
@@ -166,15 +186,18 @@ def balance_agent(
     offered = max(said.issued + 1 - first, 0) - elsewhere
     missing = highest - settled - len(in_stream) - offered
     at_agent = said.queued + said.sealing
+    gone = said.closed or (now_ms is not None and now_ms - said.time_ms > STALE_MS)
     return AgentBalance(
         agent_id=agent_id,
-        live=heartbeat is not None and not heartbeat.closed,
+        live=heartbeat is not None and not gone,
+        closed=said.closed,
         accepted=highest + at_agent + said.dropped + said.quarantined,
         trained=ledger.trained,
         quarantined=ledger.quarantined + said.quarantined,
         dropped=ledger.dropped + said.dropped,
         skipped=ledger.skipped,
-        pending=len(in_stream) + offered + at_agent,
+        pending=len(in_stream) + (0 if gone else offered + at_agent),
+        lost=offered + at_agent if gone else 0,
         duplicates=ledger.duplicate,
         missing=missing,
         inconsistent=_contradictions(heartbeat, ledger, settled),

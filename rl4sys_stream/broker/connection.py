@@ -84,6 +84,10 @@ def _response_error(where: str, error: redis.RedisError) -> BrokerError:
         return BrokerAuthError(f"{where} refused: {text}; set {PASSWORD_ENV}")
     if text.startswith(("LOADING", "MASTERDOWN", "BUSY ", "TRYAGAIN", "CLUSTERDOWN")):
         return BrokerUnavailableError(f"{where} is not ready: {text}")
+    if "HELLO" in text and "unknown command" in text.lower():
+        return BrokerUnsuitableError(
+            f"{where} is too old: it does not know HELLO; Redis 7.0 or Valkey 8.0 is needed"
+        )
     if text.startswith("OOM"):
         return BrokerFullError(f"{where} is out of memory: {text}")
     if text.startswith(("READONLY", "MISCONF")):

@@ -4,7 +4,7 @@ Registration uses plain commands only, so that an agent in any language can do i
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -24,6 +24,7 @@ __all__ = [
     "forget_agents",
     "list_clients",
     "make_definition",
+    "overruled",
     "parse_definition",
     "read_heartbeats",
     "read_registration",
@@ -138,6 +139,26 @@ def make_definition(parameters: PPOParameters, settings: WorkerSettings) -> Defi
         "algorithm_parameters": msgspec.to_builtins(parameters),
         "worker": msgspec.to_builtins(settings),
     }
+
+
+def overruled(stated: Collection[str], mine: Definition, registered: Definition) -> list[str]:
+    """Dotted paths that a configuration states and that the registered definition overrules.
+
+    Args:
+        stated: Paths that the configuration says rather than takes as defaults.
+        mine: What `make_definition` makes of it.
+        registered: What the client trains with.
+    """
+    found = []
+    for section, values in mine.items():
+        theirs = registered.get(section)
+        if not isinstance(values, Mapping) or not isinstance(theirs, Mapping):
+            continue
+        for name, value in values.items():
+            path = f"{section}.{name}"
+            if path in stated and name in theirs and theirs[name] != value:
+                found.append(path)
+    return sorted(found)
 
 
 def parse_definition(definition: Definition) -> tuple[PPOParameters, WorkerSettings]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from rl4sys_stream.broker.audit import audit_client
+from rl4sys_stream.broker.audit import AuditReport, audit_client
 from rl4sys_stream.broker.connection import (
     PASSWORD_ENV,
     PASSWORD_FILE_ENV,
@@ -236,14 +236,14 @@ def _client(broker: Broker, name: str) -> Iterator[Finding]:
                         f"the {what} of version {head.version} is gone",
                         f"restore the broker's data, or `rl4sys-stream clients reset {name}`",
                     )
-        report = audit_client(broker, keys)
+        report = audit_client(broker, keys, now_ms=time.time_ns() // 1_000_000)
         if report.closes:
             yield Finding(check, "ok", f"version {head.version if head else 0}, balance closes")
         else:
             yield Finding(
                 check,
                 "fault",
-                f"{report.total('missing')} trajectories are not accounted for",
+                f"{_unaccounted(report)} trajectories are not accounted for",
                 f"rl4sys-stream audit --client {name}",
             )
     except StreamError as error:
@@ -258,3 +258,7 @@ def _worker(broker: Broker, keys: ClientKeys, check: str) -> Finding:
         return Finding(check, "ok", "a worker holds the lease")
     result = "fault" if state in {"failed", "crash_loop"} else "note"
     return Finding(check, result, detail, worker_next_move(state, keys.client))
+
+
+def _unaccounted(report: AuditReport) -> int:
+    return sum(a.missing + (a.lost if a.closed else 0) for a in report.agents)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import msgspec
 
-from rl4sys_stream.broker.audit import AuditReport, audit_client
+from rl4sys_stream.broker.audit import STALE_MS, AuditReport, audit_client
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.keys import ClientKeys
@@ -34,8 +34,6 @@ from rl4sys_stream.errors import AuditError, UnknownClientError, WireError
 
 __all__ = ["audit", "client_status", "status", "worker_next_move"]
 
-STALE_MS = 10_000
-"""Reports older than this are those of something that is gone."""
 STARTING_MS = 120_000
 """A worker that is being started holds no lease; after this long nobody believes in it any more."""
 
@@ -223,11 +221,11 @@ def _echo_details(one: dict[str, Any], *, agents: bool) -> None:
 def audit(client: str, redis_url: str | None, as_json: bool) -> None:
     """Prove that every trajectory a client's agents accepted is accounted for.
 
-    accepted = trained + quarantined + dropped + skipped + pending, for each agent; duplicates
-    apart. Exits with 1 if a balance does not close.
+    accepted = trained + quarantined + dropped + skipped + pending + lost, for each agent;
+    duplicates apart. Exits with 1 if a balance does not close.
     """
     broker, keys = open_broker(redis_url), ClientKeys(check_client_id(client, path="--client"))
-    report = audit_client(broker, keys)
+    report = audit_client(broker, keys, now_ms=time.time_ns() // 1_000_000)
     if as_json:
         echo_json(_audit_json(report))
     else:
@@ -244,6 +242,7 @@ _COLUMNS = (
     "dropped",
     "skipped",
     "pending",
+    "lost",
     "missing",
     "duplicates",
 )
@@ -272,6 +271,9 @@ def _echo_audit(report: AuditReport) -> None:
     echo_table(("AGENT", *(name.upper() for name in _COLUMNS), "BALANCE"), rows)
     share = report.steps / report.accepted_steps if report.accepted_steps else 0.0
     click.echo(f"steps trained: {report.steps} of {report.accepted_steps} accepted ({share:.1%})")
+    for agent in report.agents:
+        if agent.lost and not agent.closed:
+            click.echo(f"{agent.agent_id} died and took {agent.lost} undelivered with it")
     if report.anonymous:
         click.echo(f"{report.anonymous} quarantined entries name no agent")
     for agent in report.agents:

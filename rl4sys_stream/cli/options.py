@@ -16,6 +16,7 @@ from rl4sys_stream.broker.connection import (
     Broker,
     BrokerAddress,
 )
+from rl4sys_stream.config import load_config
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.telemetry import redact_url
 
@@ -82,8 +83,11 @@ def open_broker(redis_url: str | None, *, timeout_s: float = 5.0) -> Broker:
     """A broker that answers.
 
     Raises:
+        ConfigError: If an RL4SYS_STREAM_ variable is unknown.
         BrokerUnavailableError: If it does not.
     """
+    # A misspelt variable would send the question to another broker than the one that was meant.
+    load_config(None, environ=os.environ)
     broker = Broker(resolve(redis_url), timeout_s=timeout_s, name="rl4sys-cli")
     broker.ping()
     return broker

@@ -191,6 +191,13 @@ def _definition(client: str, config: Path | None, workers_dir: Path | None) -> C
     """The client's definition; None where neither a file nor the environment says anything."""
     path = find_definition(client, config=config, workers_dir=workers_dir, environ=os.environ)
     loaded = load_config(path, environ=os.environ, client_id=client)
+    stated = load_config(path, environ={}).client_id
+    if stated not in {None, client}:
+        raise ConfigError(
+            f"{path} is the definition of {stated!r}, not of {client!r}; give the client its own "
+            "file, or take client_id out of this one",
+            path="client_id",
+        )
     for notice in loaded.notices:
         click.echo(f"note: {path or 'environment'}: {notice}", err=True)
     said = any(name.startswith(SETTING_PREFIX) and os.environ[name] for name in os.environ)

@@ -3,6 +3,8 @@
 import logging
 from dataclasses import dataclass
 
+import xxhash
+
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import (
@@ -49,7 +51,7 @@ class WorkerPlan:
         """Of the initial weights; without a configured one, the lineage's name is the seed."""
         if self.parameters.seed is not None:
             return self.parameters.seed
-        return int(self.lineage, 16) >> 1
+        return xxhash.xxh3_64_intdigest(self.lineage.encode()) >> 1
 
     @property
     def trajectory_spec(self) -> TrajectorySpec:

@@ -86,7 +86,7 @@ def test_audit_closes_over_what_was_sent(ask):
     answer = ask("audit", "--client", "C")
     assert answer.code == ExitCode.OK
     row = answer.out.splitlines()[1].split()
-    assert row == ["app-1", "8", "8", "0", "0", "0", "0", "0", "0", "closes"]
+    assert row == ["app-1", "8", "8", "0", "0", "0", "0", "0", "0", "0", "closes"]
     assert "steps trained: 128 of 128 accepted (100.0%)" in answer.out
     said = json.loads(ask("audit", "--client", "C", "--json").out)
     assert said["closes"]

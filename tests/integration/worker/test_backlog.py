@@ -6,7 +6,7 @@ from tests.integration.worker.world import ROLLOUT, World
 
 
 def test_a_backlog_of_many_rollouts_is_trained_within_the_lag_limit(world: World) -> None:
-    """Forty rollouts of one policy, a limit of eight versions: rollouts grow, nothing is dropped."""
+    """Forty rollouts of one policy, eight versions of patience: rollouts grow, none is dropped."""
     world.define(max_policy_lag=8)
     world.register()
     world.feeder().send(40 * ROLLOUT)

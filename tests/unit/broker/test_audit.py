@@ -37,6 +37,7 @@ def test_every_trajectory_is_in_one_place():
         dropped=4,
         skipped=1,
         pending=5,
+        lost=0,
         duplicates=4,
         missing=0,
     )
@@ -49,6 +50,29 @@ def test_a_number_that_is_nowhere_is_missing():
     """Below the floor, not in the stream, not settled."""
     balance = balance_agent("a", beat(issued=4, floor=4), LedgerRecord(), {1, 3})
     assert (balance.missing, balance.pending, balance.closes) == (1, 3, False)
+
+
+def test_what_a_closed_agent_left_undelivered_is_lost():
+    """It said goodbye, so nobody offers it any more: the balance is open, and says by how much."""
+    said = msgspec.structs.replace(beat(issued=3, floor=2, queued=1), closed=True)
+    balance = balance_agent("a", said, LedgerRecord(watermark=1, trained=1), {2})
+    assert (balance.lost, balance.pending, balance.missing) == (2, 1, 0)
+    assert not balance.live
+    assert not balance.closes
+    delivered = balance_agent(
+        "a", msgspec.structs.replace(said, queued=0, accepted=3), LedgerRecord(), {1, 2, 3}
+    )
+    assert (delivered.lost, delivered.closes) == (0, True)
+
+
+@pytest.mark.parametrize(("silence_ms", "lost"), [(10_000, 0), (10_001, 2)])
+def test_what_a_silent_agent_offered_is_pending_until_it_is_taken_for_dead(silence_ms, lost):
+    """Outside of the promise without a spool, but never unsaid."""
+    said = msgspec.structs.replace(beat(issued=2, floor=1), time_ms=5)
+    balance = balance_agent("a", said, LedgerRecord(), (), now_ms=5 + silence_ms)
+    assert (balance.lost, balance.pending) == (lost, 2 - lost)
+    assert balance.live == (not lost)
+    assert balance.closes
 
 
 def test_an_agent_without_a_heartbeat_is_judged_by_what_is_known():
