@@ -199,6 +199,15 @@ def test_a_broker_that_hangs_is_given_up_on(run):
     assert "FAULT broker" in answer.out
 
 
+@pytest.mark.parametrize("command", [("status",), ("doctor",), ("worker", "--client", "x")])
+def test_a_broker_that_does_not_know_the_protocol_is_said_to_be_too_old(run, command):
+    """Redis 5 answers the very first word with "unknown command"."""
+    with _impostor(lambda name: b"-ERR unknown command `%b`, with args\r\n" % name) as url:
+        answer = run(*command, "--redis-url", url)
+    assert answer.code != ExitCode.OK
+    assert "Redis 7.0 or Valkey 8.0 is needed" in answer.out + answer.err
+
+
 @pytest.mark.parametrize("command", [("worker", "--client", "x"), ("dispatcher",)])
 def test_a_broker_that_is_too_old_is_refused_with_what_is_needed(run, command):
     """Before anything is written to it."""
@@ -281,6 +290,7 @@ def test_a_version_that_is_not_there_is_answered_with_those_that_are(run, redis_
         ('{"algorithm_parameters": {"gamma": 2}}', "algorithm_parameters.gamma: expected a number"),
         ("{", "is not JSON"),
         ('{"algorithm": "DQN"}', "algorithm: DQN"),
+        ('{"client_id": "other"}', "is the definition of 'other'"),
         ('{"communication": {"redis_url": "redis://:pw@h:1"}}', "redis_url"),
     ],
 )
@@ -314,11 +324,11 @@ def test_a_definition_that_is_not_there_is_refused(run, redis_url):
 
 def test_a_misspelt_variable_is_refused_by_what_would_have_read_it(run, redis_url):
     """And by doctor, which looks at everything."""
-    for command in (("worker", "--client", "x"), ("dispatcher",)):
-        answer = run(*command, redis_url=redis_url, redis_pasword="x")
+    for command in (("worker", "--client", "x"), ("dispatcher",), ("status",)):
+        answer = run(*command, redis_url=redis_url, redis_pass_word="x")
         assert answer.code == ExitCode.CONFIG
         assert "did you mean RL4SYS_STREAM_REDIS_PASSWORD?" in answer.error
-    seen = run("doctor", redis_url=redis_url, redis_pasword="x")
+    seen = run("doctor", redis_url=redis_url, redis_pass_word="x")
     assert seen.code == ExitCode.FAILURE
     assert "FAULT environment: unknown environment variable" in seen.out
 
