@@ -12,7 +12,7 @@ from typing import Final
 
 __all__ = ["StateLog", "configure_logging", "log_event", "redact_url"]
 
-_URL_SECRET: Final = re.compile(r"(?P<head>\b[a-z+]+://[^/@\s:]*:)[^@/\s]*(?=@)")
+_URL_SECRET: Final = re.compile(r"(?P<head>\b[a-z+]+://[^/@\s:]*:)\S*(?=@)")
 _URL_QUERY_SECRET: Final = re.compile(r"(?i)(password=)[^&\s]*")
 
 

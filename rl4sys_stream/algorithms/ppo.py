@@ -11,11 +11,12 @@ Policy Optimization; each is marked where it happens:
  3. Forbidden actions have probability 0 in ratio and entropy (Huang, Ontañón 2022,
     arXiv:2006.14171).
  4. Advantages are normalised within each minibatch.
- 5. Optionally values are clipped, and epochs end early, both as in Stable-Baselines3.
+ 5. Optionally values are clipped, and epochs end early, both as in Stable-Baselines3; but the KL
+    that lagging data brings along does not count towards the early end.
  6. The joint gradient of actor and critic is clipped by its norm.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -45,7 +46,7 @@ FORBIDDEN_LOGIT: Final = -1e9
 """Finite, so that 0 · log 0 is 0 in the entropy; its exponential is exactly 0."""
 
 KL_TOLERANCE: Final = 1.5
-"""Epochs end when the approximate KL exceeds `target_kl` by this factor (Stable-Baselines3)."""
+"""Epochs end when the approximate KL has grown by `target_kl` times this (Stable-Baselines3)."""
 
 LOSS_METRICS: Final = (
     "train/loss",
@@ -231,6 +232,8 @@ class PPO:
         parameters = self._parameters
         target_kl = parameters.target_kl
         limit = float("inf") if target_kl is None else KL_TOLERANCE * target_kl
+        if target_kl is not None:
+            rollout = replace(rollout, initial_kl=self._initial_kl(rollout))
         self._set_learning_rates()
         epochs: list[Tensor] = []
         norms: list[Tensor] = []
@@ -242,7 +245,9 @@ class PPO:
                 loss = ppo_loss(acting[-1], valuing[-1], batch, parameters)
                 rows.append(loss.metrics)
                 # Departure 5. The minibatch that shows the excess is not stepped on.
-                stopped = target_kl is not None and float(loss.metrics[-1]) > limit
+                stopped = batch.initial_kl is not None and (
+                    float(loss.metrics[-1] - batch.initial_kl.mean()) > limit
+                )
                 if stopped:
                     break
                 self.actor.backpropagate(acting, loss.logits)
@@ -254,6 +259,17 @@ class PPO:
         means["train/approx_kl"] = float(epochs[-1][:, -1].mean())
         means["train/grad_norm"] = float(torch.stack(norms).mean()) if norms else 0.0
         return means
+
+    @torch.no_grad()
+    def _initial_kl(self, rollout: Rollout) -> Tensor:
+        """Each step's approximate KL of the policy that acted to the one that is to be trained.
+
+        Lagging data brings it along, and it is not the update's doing: counted in, it could end
+        the update before its first step.
+        """
+        log_pi = log_policy(self.actor(rollout.observations), rollout.masks)
+        log_ratio = log_pi.gather(1, rollout.actions) - rollout.log_probs
+        return log_ratio.exp() - 1.0 - log_ratio
 
     def _step(self) -> Tensor:
         """One step of Adam; returns the gradient's norm before clipping, a scalar."""

@@ -34,6 +34,8 @@ class Rollout:
         advantages: float32 [N, 1].
         returns: float32 [N, 1], advantages + values.
         masks: bool [N, n_actions], True where allowed; None if everything was.
+        initial_kl: float32 [N, 1], each step's share of the approximate KL before the update; None
+            where nobody asks.
     """
 
     observations: Tensor
@@ -43,6 +45,7 @@ class Rollout:
     advantages: Tensor
     returns: Tensor
     masks: Tensor | None
+    initial_kl: Tensor | None = None
 
     def minibatches(self, batch_size: int, generator: torch.Generator) -> Iterator["Rollout"]:
         """Every step once, in random order, in parts of about `batch_size`.
@@ -67,6 +70,7 @@ class Rollout:
             split(self.advantages),
             split(self.returns),
             [None] * parts if self.masks is None else split(self.masks),
+            [None] * parts if self.initial_kl is None else split(self.initial_kl),
             strict=True,
         )
         for column in columns:

@@ -149,7 +149,9 @@ def test_a_discrete_observation_becomes_one_hot(value):
     assert flat[int(np.asarray(value).item())] == 1.0
 
 
-@pytest.mark.parametrize("value", [-1, 3, 0.5, True, "1", [0, 1], [], 10**30])
+@pytest.mark.parametrize(
+    "value", [-1, 3, 0.5, math.nan, math.inf, True, "1", [0, 1], None, [], 10**30, {}]
+)
 def test_another_discrete_observation_is_refused(value):
     """By name, never by a crash."""
     with pytest.raises(ObservationError):

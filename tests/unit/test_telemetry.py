@@ -46,6 +46,7 @@ def test_an_event_below_the_level_is_not_formatted(caplog):
     ("text", "shown"),
     [
         ("redis://:s3cr3t@host", "redis://:***@host"),
+        ("redis://u:p@s3cr3t@host", "redis://u:***@host"),
         ("redis://user:s3cr3t@host:1/2", "redis://user:***@host:1/2"),
         ("at rediss://user:s3cr3t@host, then", "at rediss://user:***@host, then"),
         ("redis://host:6379/0?password=s3cr3t&x=1", "redis://host:6379/0?password=***&x=1"),
