@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Self, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -277,8 +277,14 @@ class Broker:
             return int(self.redis.unlink(*keys))
 
     def close(self) -> None:
-        """Close the pool's connections."""
+        """Close the pool's connections; a later call opens new ones."""
         _close(self.redis)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class AppendConnection:

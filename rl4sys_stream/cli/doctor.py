@@ -103,7 +103,12 @@ def _examine(redis_url: str | None) -> Iterator[Finding]:
     except ConfigError as error:
         yield Finding("environment", "fault", str(error), "correct the variable")
     address = resolve(redis_url)
-    broker = Broker(address, timeout_s=3, name="rl4sys-doctor")
+    with Broker(address, timeout_s=3, name="rl4sys-doctor") as broker:
+        yield from _examine_broker(broker)
+
+
+def _examine_broker(broker: Broker) -> Iterator[Finding]:
+    address = broker.address
     begun = time.perf_counter()
     try:
         broker.ping()

@@ -80,7 +80,7 @@ def resolve(redis_url: str | None) -> BrokerAddress:
 
 
 def open_broker(redis_url: str | None, *, timeout_s: float = 5.0) -> Broker:
-    """A broker that answers.
+    """A broker that answers; closed when the command ends.
 
     Raises:
         ConfigError: If an RL4SYS_STREAM_ variable is unknown.
@@ -89,6 +89,7 @@ def open_broker(redis_url: str | None, *, timeout_s: float = 5.0) -> Broker:
     # A misspelt variable would send the question to another broker than the one that was meant.
     load_config(None, environ=os.environ)
     broker = Broker(resolve(redis_url), timeout_s=timeout_s, name="rl4sys-cli")
+    click.get_current_context().call_on_close(broker.close)
     broker.ping()
     return broker
 

@@ -104,10 +104,10 @@ def dispatcher(redis_url: str | None, workers_dir: Path | None, capacity: int, d
     require_torch()
     check_settings(workers_dir)
     address = resolve(redis_url)
-    broker = Broker(address, name="rl4sys-dispatcher")
-    _check_suitable(broker)
     spawn = worker_spawner(address, arguments=worker_arguments(workers_dir, debug))
-    run_dispatcher(Dispatcher(broker, spawn, settings=DispatcherSettings(capacity=capacity)))
+    with Broker(address, name="rl4sys-dispatcher") as broker:
+        _check_suitable(broker)
+        run_dispatcher(Dispatcher(broker, spawn, settings=DispatcherSettings(capacity=capacity)))
 
 
 @click.command()
@@ -155,7 +155,8 @@ def _prepare_worker(
     definition = _definition(client, config, workers_dir)
     configured = definition.redis_url if definition else None
     address = resolve(redis_url or os.environ.get(URL_ENV) or configured)
-    _check_suitable(Broker(address, name=f"rl4sys-worker-{client}"))
+    with Broker(address, name=f"rl4sys-worker-{client}") as broker:
+        _check_suitable(broker)
     return _load_worker()(address, client, definition)
 
 
@@ -169,8 +170,9 @@ def _tell_failure(client: str, redis_url: str | None, error: StreamError) -> Non
         detail=f"{type(error).__name__}: {error}",
     )
     try:
-        broker = Broker(resolve(redis_url), timeout_s=2.0, name=f"rl4sys-worker-{client}")
-        write_worker_report(broker, ClientKeys(client), report)
+        address = resolve(redis_url)
+        with Broker(address, timeout_s=2.0, name=f"rl4sys-worker-{client}") as broker:
+            write_worker_report(broker, ClientKeys(client), report)
     except StreamError:
         return  # the command ends with the first error, which it prints
 

@@ -83,10 +83,10 @@ def up(
         spawn = worker_spawner(
             address, arguments=worker_arguments(workers_dir, debug), die_with_parent=True
         )
-        broker = Broker(address, name="rl4sys-dispatcher")
-        loop = Dispatcher(broker, spawn, settings=DispatcherSettings(capacity=capacity))
-        with _stopping_with(server, loop.stop):
-            run_dispatcher(loop)
+        with Broker(address, name="rl4sys-dispatcher") as broker:
+            loop = Dispatcher(broker, spawn, settings=DispatcherSettings(capacity=capacity))
+            with _stopping_with(server, loop.stop):
+                run_dispatcher(loop)
         if not server.alive:
             raise ServerStartError(
                 f"the broker ended by itself; {server.data_dir}/server.log says why, and "

@@ -97,7 +97,10 @@ class Worker:
         except StreamError as error:
             self._report("failed", detail=f"{type(error).__name__}: {error}")
             raise
-        self._report("stopped")
+        else:
+            self._report("stopped")
+        finally:
+            self._broker.close()
 
     def _pause(self, seconds: float) -> None:
         self._clock.wait(self._stop, seconds)

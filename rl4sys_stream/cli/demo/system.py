@@ -88,19 +88,17 @@ def open_system(redis_url: str | None, folder: RunFolder, clock: Clock) -> Itera
         BrokerError: If the broker does not answer, is unsuitable, or does not start.
     """
     if redis_url is not None:
-        broker = Broker(resolve(redis_url), name="rl4sys-demo")
-        require_suitable(broker)
-        yield System(broker.address, broker, own=False)
-        broker.close()
+        with Broker(resolve(redis_url), name="rl4sys-demo") as broker:
+            require_suitable(broker)
+            yield System(broker.address, broker, own=False)
         return
     # At a crash of the machine a demo loses nothing that anybody would miss: no fsync.
     with EmbeddedServer(folder.path / "broker", appendfsync="no") as server:
         address = BrokerAddress.from_url(server.url, {})
-        broker = Broker(address, name="rl4sys-demo")
-        with (folder.path / "worker.log").open("wb") as log, _dispatcher(address, folder, log):
-            yield System(address, broker, own=True)
-        _compact(broker, clock)
-        broker.close()
+        with Broker(address, name="rl4sys-demo") as broker:
+            with (folder.path / "worker.log").open("wb") as log, _dispatcher(address, folder, log):
+                yield System(address, broker, own=True)
+            _compact(broker, clock)
 
 
 def _compact(broker: Broker, clock: Clock) -> None:
@@ -122,10 +120,12 @@ def _compact(broker: Broker, clock: Clock) -> None:
 @contextmanager
 def _dispatcher(address: BrokerAddress, folder: RunFolder, log: IO[bytes]) -> Iterator[None]:
     """A dispatcher in a thread; it stops its worker, in order, at the end of the context."""
-    broker = Broker(address, name="rl4sys-dispatcher")
     spawn = _worker_spawner(address, folder.definitions, log)
-    loop = Dispatcher(broker, spawn, rng=random.Random())  # noqa: S311 - jitter, no secret
-    with _log_to(folder.path / "dispatcher.log"):
+    with (
+        Broker(address, name="rl4sys-dispatcher") as broker,
+        _log_to(folder.path / "dispatcher.log"),
+    ):
+        loop = Dispatcher(broker, spawn, rng=random.Random())  # noqa: S311 - jitter, no secret
         thread = threading.Thread(target=loop.run, name="rl4sys-dispatcher")
         thread.start()
         try:
@@ -133,7 +133,6 @@ def _dispatcher(address: BrokerAddress, folder: RunFolder, log: IO[bytes]) -> It
         finally:
             loop.stop()
             thread.join()
-            broker.close()
 
 
 def _worker_spawner(address: BrokerAddress, definitions: Path, log: IO[bytes]) -> SpawnWorker:

@@ -4,7 +4,6 @@ import time
 
 from rl4sys_stream import Box, Discrete, StreamAgent
 from rl4sys_stream.broker.audit import STALE_MS, audit_client
-from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import AgentHeartbeat, write_heartbeat
 from rl4sys_stream.testing import RedisServer, eventually
@@ -30,14 +29,13 @@ def play(agent: StreamAgent, episodes: int) -> None:
         agent.mark_end_of_trajectory(trajectory)
 
 
-def test_what_a_closing_agent_gives_up_is_dropped_in_its_books(redis_url, client_name):
+def test_what_a_closing_agent_gives_up_is_dropped_in_its_books(redis_url, client_name, broker):
     """A stream above the high-water mark at the end: accepted is trained, pending or dropped."""
     agent = make_agent(redis_url, client_name, high_water_entries=5)
     play(agent, 50)
     eventually(lambda: agent.status().issued >= 5, 10, "some are sent")
     agent.close(timeout_s=0.3)
-    with_broker = Broker(agent._setup.address, name="test")
-    report = audit_client(with_broker, ClientKeys(client_name))
+    report = audit_client(broker, ClientKeys(client_name))
     (balance,) = report.agents
     assert balance.closes
     assert not balance.live
