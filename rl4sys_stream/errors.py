@@ -18,6 +18,7 @@
     │   ├── BrokerFullError         out of memory under noeviction
     │   ├── BrokerUnsuitableError   too old, evicts keys, or is read-only
     │   └── ServerStartError        the embedded server did not start
+    ├── SpoolError                  an agent's spool on disk cannot be written or read
     ├── UnknownClientError          no such client in the registry
     ├── UnknownVersionError         no such model version
     ├── LeaseHeldError              another worker holds the client's lease
@@ -51,6 +52,7 @@ __all__ = [
     "ObservationError",
     "ServerStartError",
     "SpecMismatchError",
+    "SpoolError",
     "StreamError",
     "TrajectoryStateError",
     "UnknownClientError",
@@ -189,6 +191,10 @@ class BrokerUnsuitableError(BrokerError):
 
 class ServerStartError(BrokerError):
     """The embedded server did not start; the message carries the end of its log."""
+
+
+class SpoolError(StreamError):
+    """An agent's spool on disk cannot be made, written or read. Trying again later may work."""
 
 
 class UnknownClientError(StreamError, LookupError):

@@ -20,7 +20,7 @@ from rl4sys_stream.agent.setup import Setup, make_setup
 from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.agent.status import AgentStatus
 from rl4sys_stream.clock import Clock, SystemClock
-from rl4sys_stream.errors import TrajectoryStateError, UsageError
+from rl4sys_stream.errors import SpoolError, TrajectoryStateError, UsageError
 from rl4sys_stream.policy.policy import UniformPolicy
 from rl4sys_stream.spaces import flat_dim, flatten
 from rl4sys_stream.telemetry import log_event
@@ -96,6 +96,7 @@ class StreamAgent:
 
         Raises:
             ConfigError: If a setting is unknown, mistyped, impossible, or missing everywhere.
+            SpoolError: If `agent.spool_dir` cannot be used.
         """
         overrides = dict(overrides or {})
         if seed is not None:
@@ -115,11 +116,12 @@ class StreamAgent:
         self._fallback = fallback
         self._clock: Clock = clock or SystemClock()
         self._state = ASLEEP
+        self._forked = False
         self._state_lock = threading.Lock()
         self._random = random.Random(setup.config.agent.seed).random  # noqa: S311 - sampling
         self._begin(PolicySlot(UniformPolicy(self._n_actions)))
-        watch(self)
         self._wake()
+        watch(self)
 
     def _begin(self, slot: PolicySlot) -> None:
         """Become a new agent, with an id and an outbox of its own; no thread runs yet."""
@@ -143,12 +145,23 @@ class StreamAgent:
             if self._state == CLOSED:
                 raise UsageError("the agent is closed; make another one")
             if self._state == ASLEEP:
-                self._runtime.start()
+                self._start()
                 self._state = RUNNING
+
+    def _start(self) -> None:
+        try:
+            self._runtime.start()
+        except SpoolError as error:
+            if not self._forked:
+                raise
+            # The application is in the middle of a decision: it goes on without a spool.
+            log_event(logger, logging.ERROR, "agent.spool_refused", error=error)
+            self._runtime.start()
 
     def start_over_after_fork(self) -> None:
         """In a forked child: leave everything to the parent and be a new agent from now on."""
         old = self._slot
+        self._forked = True
         self._runtime.orphan()
         self._state_lock = threading.Lock()
         slot = PolicySlot(old.policy)

@@ -4,18 +4,31 @@ The books balance at every instant, because one lock guards them:
 
     accepted = sealing + queued + issued + dropped + quarantined
 
-Numbers are given here, so that an outbox on disk can give them earlier: when a trajectory is put
-instead of when it is first offered.
+With a spool behind it, what is queued is on disk as well, memory holds only the beginning of it,
+and a number is written down before it is offered.
 """
 
+import logging
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from itertools import islice
+from typing import Final, Literal
 
-__all__ = ["DropPolicy", "MemoryOutbox", "Offered", "Outbox", "OutboxCounts", "Sealed"]
+from rl4sys_stream.agent.spool.journal import SpoolJournal
+from rl4sys_stream.errors import SpoolError
+from rl4sys_stream.telemetry import log_event
+
+__all__ = ["DropPolicy", "Offered", "Outbox", "OutboxCounts", "OutboxLimits", "Sealed"]
+
+logger = logging.getLogger("rl4sys_stream.agent")
 
 DropPolicy = Literal["drop_oldest", "drop_newest", "block"]
+Fields = tuple[tuple[bytes, bytes], ...]
+
+SMALL_BYTES: Final = 1 << 10
+"""A spool may hold as many trajectories of this size as fit: each has its place in memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +40,7 @@ class Sealed:
         size_bytes: Names and values together.
     """
 
-    fields: tuple[tuple[bytes, bytes], ...]
+    fields: Fields
     size_bytes: int
 
 
@@ -43,11 +56,22 @@ class Offered:
 
     __slots__ = ("answered_at", "fields", "seq", "size_bytes")
 
-    def __init__(self, seq: int, sealed: Sealed) -> None:
+    def __init__(self, seq: int, fields: Fields, size_bytes: int) -> None:
         self.seq = seq
-        self.fields = sealed.fields
-        self.size_bytes = sealed.size_bytes
+        self.fields = fields
+        self.size_bytes = size_bytes
         self.answered_at: float | None = None
+
+
+class _Queued:
+    """A trajectory without a number: in memory, in the spool, or in both."""
+
+    __slots__ = ("fields", "ordinal", "size_bytes")
+
+    def __init__(self, size_bytes: int, fields: Fields | None, ordinal: int | None) -> None:
+        self.size_bytes = size_bytes
+        self.fields = fields
+        self.ordinal = ordinal
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +88,8 @@ class OutboxCounts:
         unanswered: Numbers that are offered and not answered by the broker.
         dropped: Discarded by the drop policy.
         quarantined: Given up because rewards were missing.
+        spooled: Whether a spool keeps what is queued and offered.
+        unsaved: Trajectories that the spool had no room for on its disk.
     """
 
     accepted: int
@@ -75,130 +101,259 @@ class OutboxCounts:
     unanswered: int
     dropped: int
     quarantined: int
+    spooled: bool = False
+    unsaved: int = 0
 
 
-class Outbox(Protocol):
-    """What recorder and sender need of it. An implementation may keep its entries on disk."""
+@dataclass(frozen=True, slots=True)
+class OutboxLimits:
+    """How much may wait.
 
-    def accept(self, steps: int) -> None:
-        """Count an ended trajectory, which waits for its rewards from now on."""
-        ...
+    Attributes:
+        max_entries: Entries that may be queued in memory.
+        max_bytes: Their size.
+        drop_policy: What `put` does when it is full.
+        block_timeout_s: Longest wait of `put` under "block"; then the newest is dropped.
+        spool_bytes: Size of what may be queued in the spool, if there is one.
+    """
 
-    def put(self, sealed: Sealed) -> None:
-        """Queue an accepted trajectory, or drop one by the policy. Never raises."""
-        ...
-
-    def quarantine(self) -> None:
-        """Count an accepted trajectory that is given up."""
-        ...
-
-    def take(self, max_entries: int, max_bytes: int) -> list[Offered]:
-        """The oldest entries with their numbers; at least one if there is any."""
-        ...
-
-    def answered(self, count: int) -> None:
-        """Note that the broker answered `count` offered entries; negative: they are unanswered."""
-        ...
-
-    def counts(self) -> OutboxCounts:
-        """The books."""
-        ...
+    max_entries: int
+    max_bytes: int
+    drop_policy: DropPolicy
+    block_timeout_s: float | None
+    spool_bytes: int = 0
 
 
-class MemoryOutbox:
-    """An outbox that lives and dies with the process."""
+class Outbox:
+    """What has ended and is not with the sender yet."""
 
-    def __init__(
-        self,
-        *,
-        max_entries: int,
-        max_bytes: int,
-        drop_policy: DropPolicy,
-        block_timeout_s: float | None,
-    ) -> None:
-        """An empty outbox.
-
-        Args:
-            max_entries: Entries that may be queued.
-            max_bytes: Their size.
-            drop_policy: What `put` does when it is full.
-            block_timeout_s: Longest wait of `put` under "block"; then the newest is dropped.
-        """
-        self._max_entries = max_entries
-        self._max_bytes = max_bytes
-        self._policy = drop_policy
-        self._block_timeout_s = block_timeout_s or 0.0
+    def __init__(self, limits: OutboxLimits) -> None:
+        """An empty outbox that lives and dies with the process."""
+        self._limits = limits
+        self._block_timeout_s = limits.block_timeout_s or 0.0
         self._changed = threading.Condition()
-        self._queue: deque[Sealed] = deque()
+        self._queue: deque[_Queued] = deque()
         self._queued_bytes = 0
+        self._held_entries = self._held_bytes = 0  # of the queue, in memory
         self._accepted = self._steps = self._sealing = 0
         self._issued = self._unanswered = self._dropped = self._quarantined = 0
         self._poked = self._closed = False
+        self._journal: SpoolJournal | None = None
+
+    def attach(self, journal: SpoolJournal) -> list[Offered]:
+        """Keep everything in `journal` from now on, and go on where it stands.
+
+        Before anything was accepted. Not for the application's threads: it may read a lot.
+
+        Returns:
+            What is offered already, oldest first; the sender has to offer it again.
+        """
+        state = journal.state
+        offered = []
+        for number, ordinal, length in state.offered:
+            for i in range(length):
+                try:
+                    fields = journal.read(ordinal + i)
+                except SpoolError as error:
+                    log_event(logger, logging.ERROR, "agent.spool_lost", error=error)
+                    continue
+                offered.append(Offered(number + i, fields, _size(fields)))
+        queued = [
+            _Queued(journal.size_bytes(ordinal + i), None, ordinal + i)
+            for ordinal, length in state.queued
+            for i in range(length)
+        ]
+        with self._changed:
+            self._journal = journal
+            self._accepted, self._steps, self._sealing = state.accepted, state.steps, state.sealing
+            self._dropped, self._quarantined = state.dropped, state.quarantined
+            self._issued, self._unanswered = state.issued, len(offered)
+            self._queue = deque(queued)
+            self._queued_bytes = sum(item.size_bytes for item in queued)
+            self._changed.notify_all()
+        return offered
+
+    def detach(self) -> None:
+        """In a forked child: the spool is the parent's."""
+        self._changed = threading.Condition()
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            journal.close(remove=False)
+
+    # -- the recorder's side ----------------------------------------------------------------------
 
     def accept(self, steps: int) -> None:
-        """See `Outbox.accept`."""
+        """Count an ended trajectory, which waits for its rewards from now on."""
         with self._changed:
             self._accepted += 1
             self._sealing += 1
             self._steps += steps
+            if self._journal:
+                self._journal.accepted(steps)
 
     def quarantine(self) -> None:
-        """See `Outbox.quarantine`."""
+        """Count an accepted trajectory that is given up."""
         with self._changed:
             self._sealing -= 1
             self._quarantined += 1
+            if self._journal:
+                self._journal.quarantined(1)
 
     def put(self, sealed: Sealed) -> None:
-        """See `Outbox.put`. Waits only under the policy "block", and at most its timeout."""
+        """Queue an accepted trajectory, or drop one by the policy. Never raises.
+
+        Waits only under the policy "block", and at most its timeout.
+        """
         with self._changed:
-            if not self._fits(sealed) and self._policy == "block":
+            if not self._fits(sealed) and self._limits.drop_policy == "block":
                 self._changed.wait_for(
                     lambda: self._closed or not self._block_timeout_s or self._fits(sealed),
                     self._block_timeout_s,
                 )
             self._sealing -= 1
-            if self._policy == "drop_oldest" and sealed.size_bytes <= self._max_bytes:
-                while not self._fits(sealed):
-                    self._queued_bytes -= self._queue.popleft().size_bytes
-                    self._dropped += 1
-            if self._closed or not self._fits(sealed):
+            if self._limits.drop_policy == "drop_oldest" and sealed.size_bytes <= self._max_bytes:
+                self._make_room(sealed)
+            if self._closed or not self._fits(sealed) or not self._keep(sealed):
                 self._dropped += 1
+                if self._journal:
+                    self._journal.rejected(1)
                 return
-            self._queue.append(sealed)
-            self._queued_bytes += sealed.size_bytes
             self._changed.notify_all()
 
+    @property
+    def _max_bytes(self) -> int:
+        return self._limits.spool_bytes if self._journal else self._limits.max_bytes
+
     def _fits(self, sealed: Sealed) -> bool:
-        return (
-            len(self._queue) < self._max_entries
-            and self._queued_bytes + sealed.size_bytes <= self._max_bytes
+        most = self._limits.max_entries
+        if self._journal:
+            most = max(most, self._limits.spool_bytes // SMALL_BYTES)
+        size = self._queued_bytes + sealed.size_bytes
+        return len(self._queue) < most and size <= self._max_bytes
+
+    def _make_room(self, sealed: Sealed) -> None:
+        saved = []
+        while not self._fits(sealed):
+            item = self._pop()
+            self._dropped += 1
+            if item.ordinal is not None:
+                saved.append(item.ordinal)
+            elif self._journal:
+                self._journal.rejected(1)
+        if self._journal and saved:
+            self._journal.dropped(saved)
+
+    def _keep(self, sealed: Sealed) -> bool:
+        """Queue it in the spool and, as far as there is room, in memory; False if in neither."""
+        ordinal = self._journal.sealed(sealed.fields) if self._journal else None
+        held = (
+            self._held_entries < self._limits.max_entries
+            and self._held_bytes + sealed.size_bytes <= self._limits.max_bytes
         )
+        if ordinal is None and not held:
+            return False
+        if held:
+            self._held_entries += 1
+            self._held_bytes += sealed.size_bytes
+        item = _Queued(sealed.size_bytes, sealed.fields if held else None, ordinal)
+        self._queue.append(item)
+        self._queued_bytes += sealed.size_bytes
+        return True
+
+    def _pop(self) -> _Queued:
+        item = self._queue.popleft()
+        self._queued_bytes -= item.size_bytes
+        if item.fields is not None:
+            self._held_entries -= 1
+            self._held_bytes -= item.size_bytes
+        return item
+
+    # -- the sender's side ------------------------------------------------------------------------
 
     def take(self, max_entries: int, max_bytes: int) -> list[Offered]:
-        """See `Outbox.take`."""
-        taken: list[Offered] = []
+        """The oldest entries with their numbers; at least one if there is any.
+
+        Raises:
+            SpoolError: If the numbers cannot be written down; nothing was taken.
+        """
         with self._changed:
-            while self._queue and len(taken) < max_entries:
-                max_bytes -= self._queue[0].size_bytes
-                if taken and max_bytes < 0:
-                    break
-                sealed = self._queue.popleft()
-                self._queued_bytes -= sealed.size_bytes
-                self._issued += 1
-                taken.append(Offered(self._issued, sealed))
+            wanted = self._oldest(max_entries, max_bytes)
+        # Reading from disk takes time, and the application may want to put something meanwhile.
+        loaded = [(item, item.fields or self._load(item)) for item in wanted]
+        with self._changed:
+            taken = self._number(loaded)
             self._unanswered += len(taken)
-            if taken:
-                self._changed.notify_all()
+            self._changed.notify_all()
         return taken
 
+    def _oldest(self, max_entries: int, max_bytes: int) -> list[_Queued]:
+        found: list[_Queued] = []
+        for item in islice(self._queue, max_entries):
+            max_bytes -= item.size_bytes
+            if found and max_bytes < 0:
+                break
+            found.append(item)
+        return found
+
+    def _load(self, item: _Queued) -> Fields | None:
+        journal = self._journal
+        if journal is None or item.ordinal is None:
+            return None
+        try:
+            return journal.read(item.ordinal)
+        except SpoolError as error:
+            if any(item is queued for queued in islice(self._queue, 1)):
+                log_event(logger, logging.ERROR, "agent.spool_lost", error=error)
+            return None
+
+    def _number(self, loaded: Sequence[tuple[_Queued, Fields | None]]) -> list[Offered]:
+        """Give numbers to those that are still the oldest; the drop policy may have had some."""
+        taken: list[Offered] = []
+        for item, fields in loaded:
+            if not self._queue or self._queue[0] is not item:
+                continue
+            if fields is None:
+                # It was written and cannot be read back: the disk's fault, and a loss that counts.
+                self._pop()
+                self._dropped += 1
+                if self._journal and item.ordinal is not None:
+                    self._journal.dropped([item.ordinal])
+                continue
+            try:
+                self._write_down(self._issued + 1, item.ordinal)
+            except SpoolError:
+                if taken:
+                    break
+                raise
+            self._pop()
+            self._issued += 1
+            taken.append(Offered(self._issued, fields, item.size_bytes))
+        return taken
+
+    def _write_down(self, number: int, ordinal: int | None) -> None:
+        if self._journal is None:
+            return
+        if ordinal is None:
+            self._journal.offered_unsaved(number)
+        else:
+            self._journal.offered(number, [ordinal])
+
     def answered(self, count: int) -> None:
-        """See `Outbox.answered`."""
+        """Note that the broker answered `count` offered entries; negative: they are unanswered."""
         with self._changed:
             self._unanswered -= count
             self._changed.notify_all()
 
+    def released(self, floor: int) -> None:
+        """Note that numbers below `floor` are at the broker for good."""
+        if self._journal:
+            with self._changed:
+                self._journal.floor(floor)
+
+    # -- for both ---------------------------------------------------------------------------------
+
     def counts(self) -> OutboxCounts:
-        """See `Outbox.counts`."""
+        """The books."""
         with self._changed:
             return OutboxCounts(
                 accepted=self._accepted,
@@ -210,6 +365,8 @@ class MemoryOutbox:
                 unanswered=self._unanswered,
                 dropped=self._dropped,
                 quarantined=self._quarantined,
+                spooled=self._journal is not None,
+                unsaved=self._journal.unsaved if self._journal else 0,
             )
 
     def wait_for_work(self, timeout_s: float) -> None:
@@ -238,10 +395,36 @@ class MemoryOutbox:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Take and give no more: what is queued or put from now on is dropped, and counted."""
+        """Take no more: what is put from now on is dropped, and counted.
+
+        What is queued in memory alone is dropped as well; a spool keeps it for the next agent.
+        """
         with self._changed:
             self._closed = True
-            self._dropped += len(self._queue)
-            self._queue.clear()
-            self._queued_bytes = 0
+            kept: list[_Queued] = []
+            while self._queue:
+                item = self._pop()
+                if item.ordinal is not None:
+                    kept.append(item)
+                    continue
+                self._dropped += 1
+                if self._journal:
+                    self._journal.rejected(1)
+            # No longer to be sent by this agent, and still in its books.
+            self._queue = deque(kept)
+            self._queued_bytes = sum(item.size_bytes for item in kept)
             self._changed.notify_all()
+
+    def close_journal(self) -> bool:
+        """Give the spool up, when nobody sends any more; True if it holds anything needed."""
+        with self._changed:
+            journal, self._journal = self._journal, None
+            if journal is None:
+                return False
+            needed = journal.needed
+            journal.close(remove=not needed)
+            return needed
+
+
+def _size(fields: Fields) -> int:
+    return sum(len(name) + len(value) for name, value in fields)

@@ -3,7 +3,7 @@
 import logging
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from rl4sys_stream.agent.session import Backoff, Session
@@ -49,7 +49,8 @@ class Refresher:
         slot: PolicySlot,
         session: Session,
         sweep: Callable[[], None],
-        heartbeat: Callable[[], AgentHeartbeat],
+        heartbeats: Callable[[], Sequence[AgentHeartbeat]],
+        reported: Callable[[], None],
         changed: Callable[[], None],
         clock: Clock,
         rng: random.Random,
@@ -64,7 +65,8 @@ class Refresher:
             slot: Where new policies go.
             session: Shared with the sender.
             sweep: Gives up on overdue rewards; called with every heartbeat, broker or not.
-            heartbeat: What to report.
+            heartbeats: What to report, of this agent and of the dead one that it has adopted.
+            reported: Called when all of that was taken.
             changed: Tells the sender that the session has changed.
             clock: For what is due when.
             rng: For the jitter of the pauses.
@@ -75,7 +77,8 @@ class Refresher:
         self._slot = slot
         self._session = session
         self._sweep = sweep
-        self._heartbeat = heartbeat
+        self._heartbeats = heartbeats
+        self._reported = reported
         self._changed = changed
         self._clock = clock
         self._backoff = Backoff(rng)
@@ -129,7 +132,7 @@ class Refresher:
     def _say_goodbye(self) -> None:
         try:
             if self._session.refresher_state == "up" and self._session.registered:
-                write_heartbeat(self._broker, self._keys, self._heartbeat())
+                self._report()
         except BrokerError as error:
             self._session.last_error = str(error)
         finally:
@@ -159,11 +162,16 @@ class Refresher:
             # Notices may be lost and may repeat; what is new is for the head to say.
             self._poll_at = 0.0
 
+    def _report(self) -> None:
+        for heartbeat in self._heartbeats():
+            write_heartbeat(self._broker, self._keys, heartbeat)
+        self._reported()
+
     def _beat(self) -> None:
         if not (self._session.registered or self._session.refused):
             return
         try:
-            write_heartbeat(self._broker, self._keys, self._heartbeat())
+            self._report()
         except BrokerUnavailableError:
             raise
         except BrokerError as error:

@@ -11,14 +11,17 @@ import secrets
 import socket
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from rl4sys_stream.agent.outbox import MemoryOutbox
+from rl4sys_stream.agent.adoption import Adopter
+from rl4sys_stream.agent.outbox import Outbox, OutboxLimits
 from rl4sys_stream.agent.recorder import Recorder
 from rl4sys_stream.agent.refresher import Refresher
 from rl4sys_stream.agent.sender import Sender
 from rl4sys_stream.agent.session import Session
 from rl4sys_stream.agent.slot import PolicySlot
+from rl4sys_stream.agent.spool.journal import SpoolJournal
 from rl4sys_stream.agent.status import AgentStatus
 from rl4sys_stream.broker.connection import AppendConnection, BrokerAddress
 from rl4sys_stream.broker.keys import ClientKeys
@@ -93,12 +96,14 @@ class Runtime:
         self.agent_id = new_agent_id()
         self.slot = slot
         self.tally = Tally()
-        self.outbox = MemoryOutbox(
+        limits = OutboxLimits(
             max_entries=settings.queue_entries,
             max_bytes=settings.queue_bytes,
             drop_policy=settings.drop_policy,
             block_timeout_s=settings.block_timeout_s,
+            spool_bytes=settings.spool_bytes,
         )
+        self.outbox = Outbox(limits)
         self.recorder = Recorder(
             self.outbox,
             obs_dim=dimensions.obs_dim,
@@ -113,10 +118,30 @@ class Runtime:
         self._clock = clock
         self._started_ms = clock.wall_ms()
         self._closed = False
+        self._left_in_spool = False
         self._abandoned = False
         rng = random.Random(self.agent_id)  # noqa: S311 - jitter
+
+        def connect() -> AppendConnection:
+            return AppendConnection(address, timeout_s=config.timeout_s, name="rl4sys-agent-send")
+
+        self._spool_base: Path | None = None
+        self._adopter: Adopter | None = None
+        if settings.spool_dir is not None:
+            self._spool_base = Path(settings.spool_dir).expanduser() / keys.client
+            self._adopter = Adopter(
+                self._spool_base,
+                agent_id=self.agent_id,
+                keys=keys,
+                settings=settings,
+                limits=limits,
+                session=self.session,
+                connect=connect,
+                clock=clock,
+                rng=rng,
+            )
         self._sender = Sender(
-            AppendConnection(address, timeout_s=config.timeout_s, name="rl4sys-agent-send"),
+            connect(),
             agent_id=self.agent_id,
             keys=keys,
             outbox=self.outbox,
@@ -133,14 +158,24 @@ class Runtime:
             slot=slot,
             session=self.session,
             sweep=self._sweep,
-            heartbeat=self.heartbeat,
-            changed=self._sender.nudge,
+            heartbeats=self.heartbeats,
+            reported=self._reported,
+            changed=self._changed,
             clock=clock,
             rng=rng,
         )
 
     def start(self) -> None:
-        """Start both threads."""
+        """Open the spool, if there is to be one, and start both threads.
+
+        Raises:
+            SpoolError: If it cannot be opened; the agent works without it when started again.
+        """
+        base, self._spool_base = self._spool_base, None
+        if base is not None:
+            fsync = self._config.agent.spool_fsync
+            journal = SpoolJournal.create(base, self.agent_id, fsync=fsync, clock=self._clock)
+            self.outbox.attach(journal)
         self._refresher.start()
         self._sender.start()
 
@@ -148,8 +183,19 @@ class Runtime:
         """The agent object is gone. Called by the garbage collector, so nothing is done here."""
         self._abandoned = True
 
+    def _reported(self) -> None:
+        if self._adopter is not None:
+            self._adopter.reported()
+
+    def _changed(self) -> None:
+        self._sender.nudge()
+        if self._adopter is not None:
+            self._adopter.nudge()
+
     def _sweep(self) -> None:
         self.recorder.sweep()
+        if self._adopter is not None and not self._closed:
+            self._adopter.turn()
         if self._abandoned and not self._closed:
             self._abandoned = False
             log_event(logger, logging.WARNING, "agent.not_closed", agent=self.agent_id)
@@ -170,8 +216,12 @@ class Runtime:
         self.outbox.close()
         self._closed = True
         self._sender.stop(max(deadline - self._clock.monotonic(), SHORTEST_JOIN_S))
+        # Whatever the broker may still lose stays on disk, for the next agent to offer again.
+        self._left_in_spool = self.outbox.close_journal()
         # Last, so that the last heartbeat has the final counts.
         self._refresher.stop(max(deadline - self._clock.monotonic(), SHORTEST_JOIN_S))
+        if self._adopter is not None:
+            self._adopter.stop()
         return delivered
 
     def flush(self, timeout_s: float) -> bool:
@@ -182,9 +232,16 @@ class Runtime:
     def orphan(self) -> None:
         """After a fork, in the child: this belongs to the parent."""
         self.recorder.orphan()
+        self.outbox.detach()
+        if self._adopter is not None:
+            self._adopter.orphan()
 
-    def heartbeat(self) -> AgentHeartbeat:
-        """What the registry is told."""
+    def heartbeats(self) -> list[AgentHeartbeat]:
+        """What the registry is told: of this agent, and of the dead one that it has adopted."""
+        adopted = self._adopter.heartbeat() if self._adopter is not None else None
+        return [self._heartbeat(), *([adopted] if adopted else [])]
+
+    def _heartbeat(self) -> AgentHeartbeat:
         counts, model, session = self.outbox.counts(), self.slot.model, self.session
         return AgentHeartbeat(
             agent_id=self.agent_id,
@@ -209,6 +266,7 @@ class Runtime:
             fallback_decisions=self.tally.fallback_decisions,
             refused=session.refused,
             broker=session.state,
+            spooled=counts.spooled or self._left_in_spool,
         )
 
     def status(self) -> AgentStatus:
@@ -240,6 +298,9 @@ class Runtime:
             broker=session.state,
             refused=session.refused,
             overruled=session.overruled,
+            spooled=counts.spooled or self._left_in_spool,
+            unsaved=counts.unsaved,
+            adopted=self._adopter.count if self._adopter is not None else 0,
             models_refused=self.slot.refused,
             rollbacks=self.slot.rollbacks,
             last_error=session.last_error,

@@ -4,16 +4,17 @@ import logging
 import random
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
-from rl4sys_stream.agent.outbox import MemoryOutbox, Offered
-from rl4sys_stream.agent.session import Backoff, Session
+from rl4sys_stream.agent.outbox import Offered, Outbox
+from rl4sys_stream.agent.session import Backoff, SenderSession
 from rl4sys_stream.broker.connection import AppendConnection
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.config import AgentSettings
-from rl4sys_stream.errors import BrokerError
+from rl4sys_stream.errors import BrokerError, SpoolError
 from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.wire.trajectory import EntryAddress, address_fields
 
@@ -43,8 +44,8 @@ class Sender:
         *,
         agent_id: str,
         keys: ClientKeys,
-        outbox: MemoryOutbox,
-        session: Session,
+        outbox: Outbox,
+        session: SenderSession,
         settings: AgentSettings,
         clock: Clock,
         rng: random.Random,
@@ -83,9 +84,24 @@ class Sender:
         self._nudged = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rl4sys-agent-send", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
+    def start(self, offered: Sequence[Offered] = ()) -> None:
+        """Start the thread.
+
+        Args:
+            offered: What a dead process of the same agent had offered, oldest first: it comes first
+                again, under its old numbers.
+        """
+        for entry in offered:
+            self._offered[entry.seq] = entry
+            self._offered_bytes += entry.size_bytes
+            self._to_send.append(entry)
+        self._session.floor = next(iter(self._offered), self._outbox.counts().issued + 1)
         self._thread.start()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is offered any more; what is queued is the outbox's to say."""
+        return not self._offered
 
     def nudge(self) -> None:
         """End the pause that the thread may be in, since something has changed."""
@@ -105,6 +121,10 @@ class Sender:
                 self._turn()
             except BrokerError as error:
                 self._disconnect(error)
+            except SpoolError as error:
+                self._session.last_error = str(error)
+                self._state("spool_failing", logging.ERROR, error=error)
+                self._pause(self._backoff.next_s())
             except Exception as error:
                 # The last resort: a fault of this package may cost a pause, not the thread.
                 logger.exception("agent.sender_failed")
@@ -238,6 +258,7 @@ class Sender:
             self._offered_bytes -= entry.size_bytes
         issued = self._outbox.counts().issued
         self._session.floor = next(iter(self._offered), issued + 1)
+        self._outbox.released(self._session.floor)
 
     def _keep_alive(self) -> None:
         """Prove the connection alive when nothing else has."""

@@ -5,12 +5,36 @@ synchronisation they need.
 """
 
 import random
-from typing import Final
+from typing import Final, Protocol
 
-__all__ = ["Backoff", "Session"]
+__all__ = ["AdoptedSession", "Backoff", "SenderSession", "Session"]
 
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 2.0
+
+
+class SenderSession(Protocol):
+    """What a sender reads of the broker, and what it says of itself; see `Session`."""
+
+    floor: int
+    resent: int
+    last_error: str
+    sender_state: str
+
+    @property
+    def registered(self) -> bool:
+        """See `Session`."""
+        ...
+
+    @property
+    def reoffers(self) -> int:
+        """See `Session`."""
+        ...
+
+    @property
+    def retained(self) -> int:
+        """See `Session`."""
+        ...
 
 
 class Session:
@@ -26,7 +50,8 @@ class Session:
         reoffers: Raised by one when everything that the sender retains is to be offered again.
         refresher_state: "connecting", "up" or "down".
         sender_state: "connecting", "up", "down", "paused" (high water), "refusing" (entries are
-            refused) or "closed". Written by the sender, like the next two.
+            refused), "spool_failing" (numbers cannot be written down) or "closed". Written by the
+            sender, like the next two.
         floor: Lowest number that is still offered.
         resent: Entries offered again after the broker had answered them.
         last_error: What went wrong last, in either thread, "".
@@ -67,6 +92,43 @@ class Session:
         if self.registered:
             return self.sender_state
         return "down" if self.refresher_state == "down" else "connecting"
+
+
+class AdoptedSession:
+    """The standing of a dead agent whose books a living one closes: that of the living one.
+
+    Args:
+        living: The living agent's.
+    """
+
+    __slots__ = ("_living", "floor", "last_error", "resent", "sender_state")
+
+    def __init__(self, living: Session) -> None:
+        self._living = living
+        self.floor = 1
+        self.resent = 0
+        self.last_error = ""
+        self.sender_state = "connecting"
+
+    @property
+    def registered(self) -> bool:
+        """See `Session`."""
+        return self._living.registered
+
+    @property
+    def reoffers(self) -> int:
+        """See `Session`."""
+        return self._living.reoffers
+
+    @property
+    def retained(self) -> int:
+        """See `Session`."""
+        return self._living.retained
+
+    @property
+    def state(self) -> str:
+        """See `Session`."""
+        return self.sender_state if self.registered else self._living.state
 
 
 class Backoff:

@@ -34,10 +34,14 @@ class AgentStatus:
         quarantined: Given up because rewards were missing.
         abandoned: Open trajectories given up with nothing to send.
         broker: "connecting", "up", "down", "held" (the registration was refused), "paused" (too
-            much unsettled in the stream), "refusing" (the broker refuses appends) or "closed".
+            much unsettled in the stream), "refusing" (the broker refuses appends), "spool_failing"
+            (numbers cannot be written down) or "closed".
         refused: Why the registration was refused, "" if it was not.
         overruled: Dotted paths of parameters that this agent's configuration states and that do not
             count: the worker's definition, or the first registration, says otherwise.
+        spooled: Whether a spool on disk keeps what is queued and offered.
+        unsaved: Trajectories that its disk had no room for; they are in memory alone.
+        adopted: Dead agents whose books this one has closed.
         models_refused: Models that did not decode or fit; the one before stayed.
         rollbacks: Times that the broker went back to an older version.
         last_error: What went wrong last, "" if nothing has.
@@ -68,6 +72,9 @@ class AgentStatus:
     broker: str
     refused: str
     overruled: tuple[str, ...]
+    spooled: bool
+    unsaved: int
+    adopted: int
     models_refused: int
     rollbacks: int
     last_error: str

@@ -44,7 +44,8 @@ class AgentBalance:
         quarantined: Refused by the worker, or never sealed at the agent.
         dropped: Discarded by a configured policy, at the agent or the worker.
         skipped: Destroyed by a third party.
-        pending: In the stream, or still offered or queued by a live agent.
+        pending: In the stream, still offered or queued by a live agent, or in the spool of a dead
+            one, which the next agent in its folder offers.
         lost: Nowhere any more, and the agent that could offer it is gone. An agent that said
             goodbye had delivered it: then the balance is open. One that died took with it what it
             had not sent; without a spool that is outside the promise, but never unsaid.
@@ -67,6 +68,8 @@ class AgentBalance:
     inconsistent: str = ""
     closed: bool = False
     """It said goodbye."""
+    spooled: int = 0
+    """Of the pending ones, those in the spool of an agent that is gone."""
 
     @property
     def closes(self) -> bool:
@@ -187,6 +190,7 @@ def balance_agent(
     missing = highest - settled - len(in_stream) - offered
     at_agent = said.queued + said.sealing
     gone = said.closed or (now_ms is not None and now_ms - said.time_ms > STALE_MS)
+    reachable = said.spooled or not gone
     return AgentBalance(
         agent_id=agent_id,
         live=heartbeat is not None and not gone,
@@ -196,8 +200,9 @@ def balance_agent(
         quarantined=ledger.quarantined + said.quarantined,
         dropped=ledger.dropped + said.dropped,
         skipped=ledger.skipped,
-        pending=len(in_stream) + (0 if gone else offered + at_agent),
-        lost=offered + at_agent if gone else 0,
+        pending=len(in_stream) + (offered + at_agent if reachable else 0),
+        spooled=offered + at_agent if gone and said.spooled else 0,
+        lost=0 if reachable else offered + at_agent,
         duplicates=ledger.duplicate,
         missing=missing,
         inconsistent=_contradictions(heartbeat, ledger, settled),

@@ -68,6 +68,8 @@ class AgentHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
         fallback_decisions: Those answered without a model.
         refused: Why the registration was refused, "" if it was not.
         broker: What it thinks of the broker (up, down, …).
+        spooled: What is queued and offered is on its disk too, and the next agent there sends it.
+        adopted_by: The agent that finishes the books of this dead one, "".
     """
 
     agent_id: str
@@ -92,6 +94,8 @@ class AgentHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     fallback_decisions: int = 0
     refused: str = ""
     broker: str = ""
+    spooled: bool = False
+    adopted_by: str = ""
 
 
 class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):

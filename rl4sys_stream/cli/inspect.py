@@ -274,6 +274,11 @@ def _echo_audit(report: AuditReport) -> None:
     for agent in report.agents:
         if agent.lost and not agent.closed:
             click.echo(f"{agent.agent_id} died and took {agent.lost} undelivered with it")
+        if agent.spooled:
+            click.echo(
+                f"{agent.agent_id} is gone and left {agent.spooled} in its spool; the next agent "
+                "that starts in that folder sends them"
+            )
     if report.anonymous:
         click.echo(f"{report.anonymous} quarantined entries name no agent")
     for agent in report.agents:

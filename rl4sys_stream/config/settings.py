@@ -13,6 +13,8 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 EntryBytes = Annotated[int, msgspec.Meta(ge=1 << 10, le=512 << 20)]
 CommitEntries = Annotated[int, msgspec.Meta(ge=1, le=4000)]
 Versions = Annotated[int, msgspec.Meta(ge=2)]
+SpoolBytes = Annotated[int, msgspec.Meta(ge=1 << 16)]
+FolderName = Annotated[str, msgspec.Meta(min_length=1)]
 BlockSeconds = Annotated[float, msgspec.Meta(gt=0, le=2)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
@@ -39,6 +41,12 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         retain_s: A sent entry is kept this long after the broker's answer, to be offered again if
             the broker loses it; above the broker's fsync interval and replica lag.
         retain_bytes: Size of what is kept so; sending pauses while it is full.
+        spool_dir: A folder in which ended trajectories are kept until the broker has them for good,
+            so that they survive the application; null: they live in its memory alone. Agents may
+            share it, and finish what dead ones left there.
+        spool_bytes: Size of the trajectories that may wait there; then `drop_policy` decides.
+        spool_fsync: Whether to wait for the disk at each end of a trajectory. Without it they
+            survive the end of the process, with it also that of the machine.
         poll_interval_s: Longest time between two looks for a newer model, notices apart.
         heartbeat_s: Time between two heartbeats, which carry the agent's counts.
         seed: Of the sampling of actions; None: fresh. Agents that share a seed draw the same
@@ -55,6 +63,9 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     reward_timeout_s: Seconds = 600.0
     retain_s: Seconds = 3.0
     retain_bytes: Count = 64 << 20
+    spool_dir: FolderName | None = None
+    spool_bytes: SpoolBytes = 256 << 20
+    spool_fsync: bool = False
     poll_interval_s: Seconds = 1.0
     heartbeat_s: Seconds = 1.0
     seed: Seed | None = None

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 
 from rl4sys_stream.agent.handles import ActionHandle, TrajectoryHandle
-from rl4sys_stream.agent.outbox import DropPolicy, MemoryOutbox, OutboxCounts
+from rl4sys_stream.agent.outbox import DropPolicy, Outbox, OutboxCounts, OutboxLimits
 from rl4sys_stream.agent.recorder import Recorder
 from rl4sys_stream.wire.trajectory import Trajectory, TrajectorySpec, decode_trajectory
 
@@ -47,11 +47,13 @@ class Rig:
         reward_timeout_s: float = 60.0,
     ) -> None:
         self.clock = ManualClock()
-        self.outbox = MemoryOutbox(
-            max_entries=max_entries,
-            max_bytes=max_bytes,
-            drop_policy=drop_policy,
-            block_timeout_s=block_timeout_s,
+        self.outbox = Outbox(
+            OutboxLimits(
+                max_entries=max_entries,
+                max_bytes=max_bytes,
+                drop_policy=drop_policy,
+                block_timeout_s=block_timeout_s,
+            )
         )
         self.recorder = Recorder(
             self.outbox,

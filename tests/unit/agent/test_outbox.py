@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl4sys_stream.agent.outbox import DropPolicy, MemoryOutbox, Sealed
+from rl4sys_stream.agent.outbox import DropPolicy, Outbox, OutboxLimits, Sealed
 from rl4sys_stream.testing import eventually
 
 
@@ -16,21 +16,22 @@ def make(
     entries: int = 3,
     size: int = 1000,
     timeout_s: float | None = None,
-) -> MemoryOutbox:
+) -> Outbox:
     """A small outbox."""
-    return MemoryOutbox(
+    limits = OutboxLimits(
         max_entries=entries, max_bytes=size, drop_policy=policy, block_timeout_s=timeout_s
     )
+    return Outbox(limits)
 
 
-def put(outbox: MemoryOutbox, name: str, size: int = 10, *, times: int = 1) -> None:
+def put(outbox: Outbox, name: str, size: int = 10, *, times: int = 1) -> None:
     """Accept and queue an entry, `times` over."""
     for _ in range(times):
         outbox.accept(1)
         outbox.put(Sealed(((b"name", name.encode()),), size))
 
 
-def names(outbox: MemoryOutbox) -> list[str]:
+def names(outbox: Outbox) -> list[str]:
     """Take everything; what it was called."""
     return [entry.fields[0][1].decode() for entry in outbox.take(100, 1 << 30)]
 

@@ -1,0 +1,207 @@
+"""Finishing what dead agents left in a shared spool folder, one after another.
+
+An adopted agent keeps its own id and its own numbers, so nothing of it is trained twice; it takes
+nothing new. The living agent's threads do the work: its refresher looks for orphans, and each
+orphan gets a sender until the broker has everything for good.
+"""
+
+import logging
+import random
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rl4sys_stream.agent.outbox import Outbox, OutboxLimits
+from rl4sys_stream.agent.sender import Sender
+from rl4sys_stream.agent.session import AdoptedSession, Session
+from rl4sys_stream.agent.spool.folder import SpoolFolder, orphans
+from rl4sys_stream.agent.spool.journal import SpoolJournal
+from rl4sys_stream.broker.connection import AppendConnection
+from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.registry import AgentHeartbeat
+from rl4sys_stream.clock import Clock
+from rl4sys_stream.config import AgentSettings
+from rl4sys_stream.telemetry import log_event
+
+__all__ = ["Adopter"]
+
+logger = logging.getLogger("rl4sys_stream.agent")
+
+LOOK_S: Final = 5.0
+"""Time between two looks for orphans, while there is none in hand."""
+STOP_S: Final = 1.0
+
+
+@dataclass(slots=True)
+class _Adopted:
+    """A dead agent whose books are being closed."""
+
+    journal: SpoolJournal
+    outbox: Outbox
+    session: AdoptedSession
+    sender: Sender
+    finished: bool = False
+    """Nothing is left to offer."""
+    told: bool = False
+    """A heartbeat that says so is at the broker."""
+
+
+class Adopter:
+    """Looks for orphans in one client's spool folder. Used by the refresher's thread."""
+
+    def __init__(
+        self,
+        base: Path,
+        *,
+        agent_id: str,
+        keys: ClientKeys,
+        settings: AgentSettings,
+        limits: OutboxLimits,
+        session: Session,
+        connect: Callable[[], AppendConnection],
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        """Prepare; `turn` does the work.
+
+        Args:
+            base: Folder of the client's spools.
+            agent_id: The living agent.
+            keys: Of the client.
+            settings: For the senders.
+            limits: For the outboxes.
+            session: The living agent's; its registration counts for the adopted ones, too.
+            connect: Makes a connection for a sender.
+            clock: For everything that takes time.
+            rng: For the jitter of the senders' pauses.
+        """
+        self._base = base
+        self._agent_id = agent_id
+        self._keys = keys
+        self._settings = settings
+        self._limits = limits
+        self._session = session
+        self._connect = connect
+        self._clock = clock
+        self._rng = rng
+        self._adopted: _Adopted | None = None
+        self._look_at = 0.0
+        self.count = 0
+        """Dead agents whose books were closed."""
+
+    def turn(self) -> None:
+        """Go one step further; never raises for what a disk holds."""
+        adopted = self._adopted
+        if adopted is not None and adopted.told:
+            # Now nobody needs the folder any more.
+            adopted.outbox.close_journal()
+            self._adopted = adopted = None
+            self._look_at = 0.0
+            self.count += 1
+        if adopted is None:
+            self._look()
+        elif not adopted.finished and _is_done(adopted):
+            adopted.sender.stop(STOP_S)
+            adopted.finished = True
+
+    def _look(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_S
+        for folder in orphans(self._base, self._agent_id):
+            journal = SpoolJournal.recover(
+                folder, fsync=self._settings.spool_fsync, clock=self._clock
+            )
+            if journal is None:
+                if folder.segments():
+                    folder.set_aside()
+                else:
+                    folder.remove()  # it died before it had written anything
+                continue
+            self._adopt(folder, journal)
+            return
+
+    def _adopt(self, folder: SpoolFolder, journal: SpoolJournal) -> None:
+        outbox = Outbox(self._limits)
+        offered = outbox.attach(journal)
+        session = AdoptedSession(self._session)
+        agent_id = journal.state.agent_id
+        log_event(
+            logger,
+            logging.INFO,
+            "agent.adopted",
+            agent=self._agent_id,
+            dead=agent_id,
+            offered=len(offered),
+            queued=outbox.counts().queued,
+            folder=folder.path,
+        )
+        sender = Sender(
+            self._connect(),
+            agent_id=agent_id,
+            keys=self._keys,
+            outbox=outbox,
+            session=session,
+            settings=self._settings,
+            clock=self._clock,
+            rng=self._rng,
+        )
+        self._adopted = _Adopted(journal, outbox, session, sender)
+        sender.start(offered)
+
+    def heartbeat(self) -> AgentHeartbeat | None:
+        """What to report of the adopted agent; None if there is none."""
+        adopted = self._adopted
+        if adopted is None:
+            return None
+        counts, state = adopted.outbox.counts(), adopted.journal.state
+        return AgentHeartbeat(
+            agent_id=state.agent_id,
+            host=socket.gethostname(),
+            started_ms=state.started_ms,
+            time_ms=self._clock.wall_ms(),
+            closed=adopted.finished,
+            accepted=counts.accepted,
+            issued=counts.issued,
+            floor=adopted.session.floor,
+            queued=counts.queued,
+            sealing=counts.sealing,
+            dropped=counts.dropped,
+            quarantined=counts.quarantined,
+            steps=counts.steps,
+            broker=adopted.session.state,
+            spooled=not adopted.finished,
+            adopted_by=self._agent_id,
+        )
+
+    def reported(self) -> None:
+        """What `heartbeat` said is at the broker."""
+        if self._adopted is not None and self._adopted.finished:
+            self._adopted.told = True
+
+    def nudge(self) -> None:
+        """Something about the session has changed."""
+        if self._adopted is not None:
+            self._adopted.sender.nudge()
+
+    def stop(self) -> None:
+        """Leave what is unfinished in its folder, for the next agent."""
+        adopted, self._adopted = self._adopted, None
+        if adopted is not None:
+            adopted.sender.stop(STOP_S)
+            adopted.outbox.close_journal()
+
+    def orphan(self) -> None:
+        """In a forked child: the adopted agent stays the parent's."""
+        adopted, self._adopted = self._adopted, None
+        if adopted is not None:
+            adopted.outbox.detach()
+
+
+def _is_done(adopted: _Adopted) -> bool:
+    # In this order: once nothing is queued or unanswered, the sender can take nothing more.
+    counts = adopted.outbox.counts()
+    return not counts.queued and not counts.unanswered and adopted.sender.idle
