@@ -6,7 +6,8 @@ Discrete observation becomes one-hot.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +31,42 @@ MAX_FLAT_DIM: Final = 1 << 20
 """Largest flattened observation, in numbers (4 MiB as float32)."""
 
 
+def _whole_number(value: object, what: str) -> int:
+    """`value` as a plain int: numpy's integers do not encode as JSON.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]  # that is what is being found out
+    except TypeError:
+        raise ConfigError(f"{what} must be an integer, not {value!r}") from None
+
+
+def _axes(shape: object) -> tuple[int, ...]:
+    if isinstance(shape, str) or not isinstance(shape, Iterable):
+        raise ConfigError(f"the shape of a Box is a tuple of integers, such as (8,), not {shape!r}")
+    return tuple(_whole_number(axis, "each axis of a Box") for axis in shape)
+
+
+def _finite_bound(value: object) -> float | None:
+    """One bound; infinity is the same as none, for JSON has no word for it."""
+    if value is None:
+        return None
+    try:
+        bound = float(value)  # type: ignore[arg-type]  # that is what is being found out
+    except (TypeError, ValueError):
+        bound = math.nan
+    if math.isnan(bound):
+        raise ConfigError(
+            f"a bound of a Box is one number for all elements, or None where they differ, "
+            f"not {value!r}"
+        )
+    return bound if math.isfinite(bound) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """Real vectors of one shape.
@@ -48,7 +85,10 @@ class Box:
     high: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse shapes that no array can have."""
+        """Make plain numbers of what numpy and people write, and refuse what no array can have."""
+        object.__setattr__(self, "shape", _axes(self.shape))
+        object.__setattr__(self, "low", _finite_bound(self.low))
+        object.__setattr__(self, "high", _finite_bound(self.high))
         if any(axis < 1 for axis in self.shape) or math.prod(self.shape) > MAX_FLAT_DIM:
             msg = f"a Box needs positive axes and at most {MAX_FLAT_DIM} elements, not {self.shape}"
             raise ConfigError(msg)
@@ -63,7 +103,8 @@ class Discrete:
     n: int
 
     def __post_init__(self) -> None:
-        """Refuse empty and absurd ranges."""
+        """Make a plain integer of `n`, and refuse empty and absurd ranges."""
+        object.__setattr__(self, "n", _whole_number(self.n, "the n of a Discrete space"))
         if not 1 <= self.n <= MAX_FLAT_DIM:
             raise ConfigError(f"a Discrete space needs 1 <= n <= {MAX_FLAT_DIM}, not {self.n}")
 
@@ -132,9 +173,10 @@ def as_space(value: object, *, path: str = "space") -> Space:
     """
     if isinstance(value, Box | Discrete):
         return value
-    if isinstance(value, Mapping):
-        return space_from_json(value, path=path)
     kind = type(value).__name__
+    # Gymnasium's Dict is a Mapping, too.
+    if isinstance(value, Mapping) and kind != "Dict":
+        return space_from_json(value, path=path)
     if kind == "Discrete" and hasattr(value, "n"):
         if int(getattr(value, "start", 0)) != 0:
             raise ConfigError("a Discrete space must start at 0; shift it yourself", path=path)

@@ -1,6 +1,8 @@
 """Spaces as plain data, and observations on their way into a float32 vector."""
 
+import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,3 +158,32 @@ def test_another_discrete_observation_is_refused(value):
     """By name, never by a crash."""
     with pytest.raises(ObservationError):
         flatten(Discrete(3), value)
+
+
+def test_what_numpy_and_people_write_becomes_plain_numbers():
+    """A spec travels as JSON, and must come back equal to what was registered."""
+    shape: Any = [np.int64(3), 2]
+    box = Box(shape, float(np.float32(0)), np.inf)
+    assert box == Box((3, 2), 0.0)
+    assert space_from_json(json.loads(json.dumps(space_to_json(box)))) == box
+    assert json.dumps(space_to_json(Discrete(shape[0]))) == '{"type": "discrete", "n": 3}'
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (Box, (3,)),
+        (Box, ("3",)),
+        (Box, ((2.5,),)),
+        (Box, ((3,), float("nan"))),
+        (Box, ((3,), np.zeros(3), np.ones(3))),
+        (Discrete, (2.5,)),
+        (Discrete, (True,)),
+        (Discrete, ("3",)),
+    ],
+    ids=str,
+)
+def test_a_space_that_cannot_be_is_a_named_error_when_it_is_made(kind: Any, arguments: Any):
+    """Later it would be every decision's error, or the registry's."""
+    with pytest.raises(ConfigError, match=r"Box|Discrete"):
+        kind(*arguments)
