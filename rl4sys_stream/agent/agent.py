@@ -255,6 +255,8 @@ class StreamAgent:
             TrajectoryStateError: If the trajectory has ended, or the action is recorded already,
                 was requested on another trajectory, or is an evaluation action.
         """
+        if traj.__class__ is not TrajectoryHandle or action.__class__ is not ActionHandle:
+            raise _no_handles("add_to_trajectory", traj, action)
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned:
             raise _foreign(traj)
@@ -262,6 +264,8 @@ class StreamAgent:
 
     def update_action_reward(self, action: ActionHandle, reward: SupportsFloat) -> None:
         """The same as `action.update_reward(reward)`."""
+        if action.__class__ is not ActionHandle:
+            raise UsageError(f"the first argument is an action, not {type(action).__name__}")
         action.update_reward(reward)
 
     # -- ends -------------------------------------------------------------------------------------
@@ -288,6 +292,9 @@ class StreamAgent:
             ObservationError: If `final_obs` has the wrong shape, or is not finite.
             UsageError: If truncated without `final_obs`.
         """
+        known = action is None or action.__class__ is ActionHandle
+        if traj.__class__ is not TrajectoryHandle or not known:
+            raise _no_handles("mark_end_of_trajectory", traj, action)
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned:
             raise _foreign(traj)
@@ -413,6 +420,13 @@ def _no_trajectory(value: object) -> UsageError:
     return UsageError(
         f"the first argument is a trajectory or None, not {type(value).__name__}: call "
         "request_for_action(traj, obs)"
+    )
+
+
+def _no_handles(call: str, traj: object, action: object) -> UsageError:
+    return UsageError(
+        f"{call} takes a trajectory and an action as request_for_action returned them, not "
+        f"{type(traj).__name__} and {type(action).__name__}"
     )
 
 

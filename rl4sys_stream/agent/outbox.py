@@ -199,13 +199,21 @@ class Outbox:
             if self._journal:
                 self._journal.quarantined(1)
 
-    def put(self, sealed: Sealed) -> None:
+    def put(self, sealed: Sealed, *, patient: bool = True) -> bool:
         """Queue an accepted trajectory, or drop one by the policy. Never raises.
 
-        Waits only under the policy "block", and at most its timeout.
+        Args:
+            sealed: The trajectory.
+            patient: Wait under the policy "block", at most its timeout. The application may; a
+                thread that has more to do may not.
+
+        Returns:
+            False if it would have to wait and is not patient: it is the caller's still.
         """
         with self._changed:
             if not self._fits(sealed) and self._limits.drop_policy == "block":
+                if not patient and self._block_timeout_s and not self._closed:
+                    return False
                 self._changed.wait_for(
                     lambda: self._closed or not self._block_timeout_s or self._fits(sealed),
                     self._block_timeout_s,
@@ -217,8 +225,9 @@ class Outbox:
                 self._dropped += 1
                 if self._journal:
                     self._journal.rejected(1)
-                return
+                return True
             self._changed.notify_all()
+            return True
 
     @property
     def _max_bytes(self) -> int:

@@ -8,7 +8,9 @@ import itertools
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ from rl4sys_stream.agent.handles import (
     TrajectoryHandle,
     settled_error,
 )
-from rl4sys_stream.agent.outbox import Outbox
+from rl4sys_stream.agent.outbox import Outbox, Sealed
 from rl4sys_stream.agent.sealing import seal
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.errors import TrajectoryStateError, WireError
@@ -33,6 +35,15 @@ from rl4sys_stream.wire.trajectory import End
 __all__ = ["Recorder"]
 
 logger = logging.getLogger("rl4sys_stream.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class _GivenUp:
+    """One trajectory that never got its rewards."""
+
+    episode: int
+    steps: int
+    missing: int
 
 
 class Recorder:
@@ -46,6 +57,7 @@ class Recorder:
         n_actions: int,
         max_steps: int,
         reward_timeout_s: float,
+        reward_wait_steps: int = 1 << 18,
         clock: Clock,
     ) -> None:
         """An empty recorder.
@@ -56,6 +68,7 @@ class Recorder:
             n_actions: Size of the action space.
             max_steps: A longer trajectory is cut.
             reward_timeout_s: How long an ended trajectory waits for rewards.
+            reward_wait_steps: Steps that may wait so in all; beyond it the oldest are given up.
             clock: Times `reward_timeout_s`.
         """
         self._outbox = outbox
@@ -63,12 +76,15 @@ class Recorder:
         self._n_actions = n_actions
         self.max_steps = max_steps
         self._reward_timeout_s = reward_timeout_s
+        self._reward_wait_steps = reward_wait_steps
         self._clock = clock
         self._lock = threading.Lock()
         self._ordinals = itertools.count()
         # Whole-dict operations on these are atomic, so `begin` needs no lock.
         self._open: dict[Episode, tuple[weakref.ref[TrajectoryHandle], Segment]] = {}
         self._waiting: dict[Segment, None] = {}
+        self._waiting_steps = 0
+        self._put_off: deque[Sealed] = deque()
         self.orphaned = False
         """This is a forked copy: the parent sends what is in it."""
         self.abandoned = 0
@@ -147,8 +163,10 @@ class Recorder:
                 return
             self._mark_closed(segment, end, final_observation)
             ready = self._settle_if_complete(segment)
+            given_up = self._give_up_oldest()
         if ready:
             self._hand_over(segment)
+        self._tell(given_up)
 
     def _mark_closed(
         self, segment: Segment, end: End, final_observation: NDArray[np.float32] | None
@@ -158,6 +176,7 @@ class Recorder:
         segment.latest = None
         segment.state = CLOSED
         self._waiting[segment] = None
+        self._waiting_steps += len(segment.steps)
         if not self.orphaned:
             self._outbox.accept(len(segment.steps))
 
@@ -170,7 +189,9 @@ class Recorder:
 
     def _settle(self, segment: Segment, fate: str) -> None:
         segment.state, segment.fate = SETTLED, fate
-        self._waiting.pop(segment, None)
+        if segment in self._waiting:
+            del self._waiting[segment]
+            self._waiting_steps -= len(segment.steps)
 
     def reward_after_end(self, action: ActionHandle, segment: Segment, reward: float) -> None:
         """Set a reward of a segment that grows no more.
@@ -193,7 +214,7 @@ class Recorder:
         if ready:
             self._hand_over(segment)
 
-    def _hand_over(self, segment: Segment) -> None:
+    def _hand_over(self, segment: Segment, *, patient: bool = True) -> None:
         if not self.orphaned:
             try:
                 sealed = seal(
@@ -208,39 +229,74 @@ class Recorder:
                 self._outbox.quarantine()
                 log_event(logger, logging.ERROR, "agent.seal_failed", error=error)
             else:
-                self._outbox.put(sealed)
+                if not self._outbox.put(sealed, patient=patient):
+                    self._put_off.append(sealed)
         segment.steps = []
 
     def sweep(self) -> None:
-        """Give up on rewards that are overdue, and cut trajectories whose handle is gone."""
+        """Give up on rewards that are overdue, and cut trajectories whose handle is gone.
+
+        Never waits, whatever the drop policy: what does not fit into the outbox is put off.
+        """
+        if not self._put_what_was_put_off():
+            return
         deadline = self._clock.monotonic() - self._reward_timeout_s
         with self._lock:
             ready = [
                 segment for segment in list(self._waiting) if self._settle_if_complete(segment)
             ]
             overdue = [segment for segment in self._waiting if segment.closed_at <= deadline]
-            self._quarantine(overdue, f"given up {self._reward_timeout_s:g} s after its end")
+            given_up = self._quarantine(
+                overdue, f"given up {self._reward_timeout_s:g} s after its end"
+            )
         for segment in ready:
-            self._hand_over(segment)
-        self._cut_short(lambda handle: handle is None)
+            self._hand_over(segment, patient=False)
+        self._tell(given_up)
+        self._cut_short(lambda handle: handle is None, patient=False)
 
-    def _quarantine(self, segments: Iterable[Segment], fate: str) -> None:
+    def _put_what_was_put_off(self) -> bool:
+        while self._put_off:
+            if not self._outbox.put(self._put_off[0], patient=False):
+                return False
+            self._put_off.popleft()
+        return True
+
+    def _give_up_oldest(self) -> list[_GivenUp]:
+        """Under the lock: keep the steps that wait for rewards within their limit."""
+        given_up: list[_GivenUp] = []
+        while self._waiting_steps > self._reward_wait_steps and len(self._waiting) > 1:
+            oldest = next(iter(self._waiting))
+            given_up += self._quarantine([oldest], "given up: too many steps waited for rewards")
+        return given_up
+
+    def _quarantine(self, segments: Iterable[Segment], fate: str) -> list[_GivenUp]:
+        """Under the lock: count them out. Whoever holds it tells the log afterwards."""
+        found = []
         for segment in segments:
             missing = sum(step.reward is None for step in segment.steps)
+            found.append(_GivenUp(segment.episode.ordinal, len(segment.steps), missing))
+            self._settle(segment, fate)
+            self._outbox.quarantine()
+            segment.steps = []
+        return found
+
+    def _tell(self, given_up: Sequence[_GivenUp]) -> None:
+        """One line for all of them: a log may be slow, and nobody reads thousands."""
+        if given_up:
             log_event(
                 logger,
                 logging.WARNING,
                 "agent.rewards_missing",
-                episode=segment.episode.ordinal,
-                offset=segment.offset,
-                steps=len(segment.steps),
-                missing=missing,
+                trajectories=len(given_up),
+                first_episode=given_up[0].episode,
+                last_episode=given_up[-1].episode,
+                steps=sum(one.steps for one in given_up),
+                missing=sum(one.missing for one in given_up),
             )
-            self._settle(segment, fate)
-            self._outbox.quarantine()
-            segment.steps = []
 
-    def _cut_short(self, wanted: Callable[[TrajectoryHandle | None], bool]) -> None:
+    def _cut_short(
+        self, wanted: Callable[[TrajectoryHandle | None], bool], *, patient: bool
+    ) -> None:
         """Cut open trajectories where their rewards and a following observation allow it."""
         ready = []
         for episode, (reference, segment) in self._open.copy().items():
@@ -263,13 +319,18 @@ class Recorder:
                 if self._settle_if_complete(segment):
                     ready.append(segment)
         for segment in ready:
-            self._hand_over(segment)
+            self._hand_over(segment, patient=patient)
 
     def close(self) -> None:
-        """Cut and hand over what is complete, give up on the rest. Nothing can follow."""
-        self._cut_short(lambda _: True)
+        """Cut and hand over what is complete, give up on the rest. Nothing can follow.
+
+        The outbox blocks no longer by now.
+        """
+        self._put_what_was_put_off()
+        self._cut_short(lambda _: True, patient=True)
         with self._lock:
-            self._quarantine(list(self._waiting), "given up when the agent was closed")
+            given_up = self._quarantine(list(self._waiting), "given up when the agent was closed")
+        self._tell(given_up)
 
     def orphan(self) -> None:
         """After a fork, in the child: the parent sends these trajectories, this copy never does."""

@@ -110,6 +110,7 @@ class Runtime:
             n_actions=dimensions.n_actions,
             max_steps=settings.max_trajectory_steps,
             reward_timeout_s=settings.reward_timeout_s,
+            reward_wait_steps=settings.reward_wait_steps,
             clock=clock,
         )
         self.session = Session()

@@ -38,6 +38,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             (estimated from the mean size of this agent's own).
         reward_timeout_s: An ended trajectory whose rewards are still missing after this long is
             quarantined, and counted.
+        reward_wait_steps: Steps of ended trajectories that may wait for rewards in all; beyond it
+            the oldest of these trajectories are quarantined, and counted.
         retain_s: A sent entry is kept this long after the broker's answer, to be offered again if
             the broker loses it; above the broker's fsync interval and replica lag.
         retain_bytes: Size of what is kept so; sending pauses while it is full.
@@ -61,6 +63,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     high_water_entries: Count = 4096
     high_water_bytes: Count = 256 << 20
     reward_timeout_s: Seconds = 600.0
+    reward_wait_steps: Count = 1 << 18
     retain_s: Seconds = 3.0
     retain_bytes: Count = 64 << 20
     spool_dir: FolderName | None = None

@@ -3,6 +3,7 @@
 import math
 import threading
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -326,3 +327,20 @@ def test_an_ended_trajectory_is_followed_by_a_new_one(world: World):
         following, _ = agent.request_for_action(traj, OBS)
         assert following is not traj
         assert (traj.ended, following.ended, len(following)) == (True, False, 0)
+
+
+def test_what_is_no_handle_is_a_usage_error(world: World):
+    """An application that begins with `trajectory = None` may end before its first decision."""
+    agent = world.agent()
+    trajectory, action = agent.request_for_action(None, OBS)
+    wrong: list[tuple[Any, tuple[Any, ...]]] = [
+        (agent.mark_end_of_trajectory, (None,)),
+        (agent.mark_end_of_trajectory, (trajectory, 3)),
+        (agent.add_to_trajectory, (None, action)),
+        (agent.add_to_trajectory, (trajectory, 1)),
+        (agent.update_action_reward, (1, 1.0)),
+    ]
+    for call, arguments in wrong:
+        with pytest.raises(UsageError, match=r"as request_for_action returned them|is an action"):
+            call(*arguments)
+    agent.close(0.1)

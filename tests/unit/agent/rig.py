@@ -45,6 +45,7 @@ class Rig:
         drop_policy: DropPolicy = "drop_oldest",
         block_timeout_s: float | None = None,
         reward_timeout_s: float = 60.0,
+        reward_wait_steps: int = 1000,
     ) -> None:
         self.clock = ManualClock()
         self.outbox = Outbox(
@@ -61,6 +62,7 @@ class Rig:
             n_actions=N_ACTIONS,
             max_steps=max_steps,
             reward_timeout_s=reward_timeout_s,
+            reward_wait_steps=reward_wait_steps,
             clock=self.clock,
         )
 

@@ -1,6 +1,7 @@
 """What the application records becomes exactly the trajectories that it meant."""
 
 import gc
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -445,3 +446,62 @@ def test_a_forked_copy_sends_nothing():
     action.update_reward(1)
     assert rig.counts.accepted == 0
     assert rig.sent() == []
+
+
+def test_the_steps_that_wait_for_rewards_are_bounded():
+    """An application that never rewards must not fill its own memory; the oldest are given up."""
+    rig = Rig(reward_wait_steps=5)
+    handles = []
+    for _ in range(4):
+        handle = rig.recorder.begin()
+        action = rig.step(handle, reward=None)
+        rig.step(handle, reward=None)
+        rig.recorder.end(handle, None, End.TERMINATED, None)
+        handles.append(action)
+    assert (rig.counts.sealing, rig.counts.quarantined) == (2, 2)
+    with pytest.raises(TrajectoryStateError, match="too many steps"):
+        handles[0].update_reward(1.0)
+    handles[3].update_reward(1.0)
+
+
+def test_giving_up_is_told_in_one_line_after_the_lock_is_free(caplog):
+    """A slow log must not hold the application up, and nobody reads thousands of lines."""
+    rig = Rig(reward_timeout_s=1.0)
+    free = []
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            free.append(rig.recorder._lock.acquire(blocking=False))
+            rig.recorder._lock.release()
+
+    handler = Slow()
+    logging.getLogger("rl4sys_stream.agent").addHandler(handler)
+    try:
+        for _ in range(50):
+            handle = rig.recorder.begin()
+            rig.step(handle, reward=None)
+            rig.recorder.end(handle, None, End.TERMINATED, None)
+        rig.clock.now_s += 2.0
+        rig.recorder.sweep()
+    finally:
+        logging.getLogger("rl4sys_stream.agent").removeHandler(handler)
+    assert free == [True]
+    assert rig.counts.quarantined == 50
+
+
+def test_sweeping_never_waits_for_room_and_loses_nothing():
+    """The refresher's thread has models to fetch; only the application may be made to wait."""
+    rig = Rig(max_entries=1, drop_policy="block", block_timeout_s=3600.0)
+    for _ in range(3):
+        handle = rig.recorder.begin()
+        rig.step(handle)
+        rig.step(handle)
+        del handle
+    rig.recorder.sweep()
+    assert (rig.counts.queued, rig.counts.sealing, rig.counts.dropped) == (1, 2, 0)
+    sent = 0
+    for _ in range(3):
+        sent += len(rig.sent())
+        rig.recorder.sweep()
+    assert sent + len(rig.sent()) == 3
+    assert (rig.counts.sealing, rig.counts.dropped) == (0, 0)
