@@ -8,7 +8,7 @@ from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.keys import CLIENTS_KEY, ClientKeys
 from rl4sys_stream.broker.lease import Lease, token_epoch
-from rl4sys_stream.broker.registry import read_heartbeats, require_registration
+from rl4sys_stream.broker.registry import read_heartbeats, require_client, require_registration
 from rl4sys_stream.broker.scripts import run_script
 from rl4sys_stream.errors import UsageError
 
@@ -68,7 +68,7 @@ def delete_client(broker: Broker, keys: ClientKeys, *, force: bool, wall_ms: int
         UsageError: If agents are running and `force` is not given.
         BrokerError: Safe to call again.
     """
-    require_registration(broker, keys)
+    require_client(broker, keys)
     live = [
         agent_id
         for agent_id, said in read_heartbeats(broker, keys).items()

@@ -85,7 +85,8 @@ class AuditReport:
         client: Its name.
         agents: One balance an agent, by agent_id.
         steps: Environment steps in the trained trajectories.
-        accepted_steps: Environment steps in the accepted ones, as the agents report them.
+        accepted_steps: Environment steps in the accepted ones, as the agents last reported them,
+            or what was trained of them, if that is more.
         anonymous: Entries quarantined whose agent could not be read.
     """
 
@@ -148,7 +149,14 @@ def audit_client(broker: Broker, keys: ClientKeys, *, now_ms: int | None = None)
         keys.client,
         balances,
         steps=sum(record.steps for record in ledgers.values()),
-        accepted_steps=sum(heartbeat.steps for heartbeat in heartbeats.values()),
+        accepted_steps=sum(
+            # A report may be a second old, or the last of an agent that died.
+            max(
+                heartbeats[agent_id].steps if agent_id in heartbeats else 0,
+                ledgers[agent_id].steps if agent_id in ledgers else 0,
+            )
+            for agent_id in {*heartbeats, *ledgers}
+        ),
         anonymous=max(in_head - attributed, 0),
     )
 

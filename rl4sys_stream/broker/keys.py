@@ -7,8 +7,9 @@ one Redis Cluster slot.
 from typing import Final
 
 from rl4sys_stream.config import check_client_id
+from rl4sys_stream.errors import ConfigError
 
-__all__ = ["CLIENTS_KEY", "DISPATCHERS_KEY", "GROUP", "ClientKeys"]
+__all__ = ["CLIENTS_KEY", "DISPATCHERS_KEY", "GROUP", "ClientKeys", "is_client_name"]
 
 PREFIX: Final = "rl4sys"
 CLIENTS_KEY: Final = f"{PREFIX}:clients"
@@ -18,6 +19,15 @@ DISPATCHERS_KEY: Final = f"{PREFIX}:dispatchers"
 GROUP: Final = "workers"
 """Consumer group of every trajectory stream; its one consumer has the same name, so that the next
 worker finds the pending entries of the last one without claiming them."""
+
+
+def is_client_name(name: bytes) -> bool:
+    """Whether a member of the registry can be a client's name: anybody may write to a set."""
+    try:
+        check_client_id(name.decode())
+    except (UnicodeDecodeError, ConfigError):
+        return False
+    return True
 
 
 class ClientKeys:

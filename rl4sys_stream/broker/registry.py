@@ -11,7 +11,7 @@ from typing import cast
 import msgspec
 
 from rl4sys_stream.broker.connection import Broker, translate
-from rl4sys_stream.broker.keys import CLIENTS_KEY, ClientKeys
+from rl4sys_stream.broker.keys import CLIENTS_KEY, ClientKeys, is_client_name
 from rl4sys_stream.config import ClientSpec, PPOParameters, WorkerSettings
 from rl4sys_stream.config.schema import read_struct
 from rl4sys_stream.errors import SpecMismatchError, UnknownClientError, WireFormatError
@@ -21,7 +21,6 @@ __all__ = [
     "Definition",
     "Registration",
     "WorkerReport",
-    "forget_agents",
     "list_clients",
     "make_definition",
     "overruled",
@@ -31,6 +30,7 @@ __all__ = [
     "read_worker_report",
     "record_definition",
     "register",
+    "require_client",
     "require_registration",
     "write_heartbeat",
     "write_worker_report",
@@ -245,6 +245,18 @@ def require_registration(broker: Broker, keys: ClientKeys) -> Registration:
     return registration
 
 
+def require_client(broker: Broker, keys: ClientKeys) -> None:
+    """Nothing, if there is anything of the client, readable or not.
+
+    Raises:
+        UnknownClientError: As `require_registration`.
+    """
+    if not broker.call("EXISTS", keys.spec) and not broker.call(
+        "SISMEMBER", CLIENTS_KEY, keys.client
+    ):
+        require_registration(broker, keys)
+
+
 def record_definition(
     broker: Broker, keys: ClientKeys, definition: Definition, *, wall_ms: int
 ) -> bool:
@@ -263,10 +275,10 @@ def record_definition(
 
 
 def list_clients(broker: Broker) -> list[str]:
-    """Names of the registered clients, sorted."""
+    """Names of the registered clients, sorted; what is no client's name is passed over."""
     with translate(broker.where):
         names = cast("set[bytes]", broker.redis.smembers(CLIENTS_KEY))
-    return sorted(name.decode() for name in names)
+    return sorted(name.decode() for name in names if is_client_name(name))
 
 
 def write_heartbeat(broker: Broker, keys: ClientKeys, heartbeat: AgentHeartbeat) -> None:
@@ -283,12 +295,6 @@ def read_heartbeats(broker: Broker, keys: ClientKeys) -> dict[str, AgentHeartbea
         except (ValueError, msgspec.MsgspecError):
             continue
     return found
-
-
-def forget_agents(broker: Broker, keys: ClientKeys, agent_ids: list[str]) -> None:
-    """Remove the reports of agents that are gone for good."""
-    if agent_ids:
-        broker.call("HDEL", keys.agents, *agent_ids)
 
 
 def write_worker_report(broker: Broker, keys: ClientKeys, report: WorkerReport) -> None:

@@ -21,7 +21,13 @@ from rl4sys_stream.clock import Clock, SystemClock
 from rl4sys_stream.dispatcher.process import SpawnWorker, WorkerProcess, describe_exit
 from rl4sys_stream.dispatcher.report import DispatcherReport, forget_dispatcher, write_dispatcher
 from rl4sys_stream.dispatcher.ward import DispatcherSettings, Leaver, Ward
-from rl4sys_stream.errors import BrokerError, ExitCode, WireError
+from rl4sys_stream.errors import (
+    BrokerError,
+    BrokerUnavailableError,
+    ExitCode,
+    StreamError,
+    WireError,
+)
 from rl4sys_stream.telemetry import StateLog, log_event
 
 __all__ = ["Dispatcher", "DispatcherSettings"]
@@ -62,6 +68,7 @@ class Dispatcher:
         self._host = socket.gethostname()
         self._id = f"{self._host}-{os.getpid()}"
         self._log = StateLog(logger)
+        self._client_logs: dict[str, StateLog] = {}
 
     def stop(self) -> None:
         """Stop all workers, then return from `run`."""
@@ -84,13 +91,25 @@ class Dispatcher:
             clients = list_clients(self._broker)
             self._log.set("dispatcher.broker", "up", level=logging.INFO)
             for client in clients:
-                self._look_after(client)
+                self._try_to_look_after(client)
             for client in [name for name in self._wards if name not in clients]:
                 self._let_go(client)
             self._report(clients)
         except BrokerError as error:
             # Workers wait for the broker by themselves; nothing is stopped on its account.
             self._log.set("dispatcher.broker", "down", error=error)
+
+    def _try_to_look_after(self, client: str) -> None:
+        """One client's damaged keys are not the others' trouble."""
+        log = self._client_logs.setdefault(client, StateLog(logger, client=client))
+        try:
+            self._look_after(client)
+        except BrokerUnavailableError:
+            raise
+        except StreamError as error:
+            log.set("dispatcher.client", "unreadable", level=logging.ERROR, error=error)
+        else:
+            log.set("dispatcher.client", "readable", level=logging.DEBUG)
 
     def _look_after(self, client: str) -> None:
         ward = self._wards.setdefault(client, Ward())

@@ -70,6 +70,7 @@ class Worker:
         self._broker = Broker(address, name=f"rl4sys-worker-{client}")
         self._stop = threading.Event()
         self._registered = False
+        self._unreleased: Lease | None = None
         self._log = StateLog(logger, client=client)
 
     def stop(self) -> None:
@@ -149,7 +150,9 @@ class Worker:
         try:
             lease.release()
         except BrokerError as error:
-            log_event(logger, logging.INFO, "worker.lease_left_to_expire", error=error)
+            # Tried again before the next one is asked for: else this worker would wait for itself.
+            self._unreleased = lease
+            log_event(logger, logging.INFO, "worker.lease_not_released", error=error)
 
     def _make_plan(self) -> WorkerPlan | None:
         # A client that was deleted under its worker, holding the lease or waiting for it, is not
@@ -178,6 +181,9 @@ class Worker:
 
     def _wait_for_lease(self, lease: Lease) -> bool:
         while not self._stop.is_set():
+            if self._unreleased is not None:
+                self._unreleased.release()
+                self._unreleased = None
             if lease.acquire():
                 self._log.set("worker.lease", "taken", level=logging.DEBUG)
                 return True

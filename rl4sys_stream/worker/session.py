@@ -15,6 +15,7 @@ from rl4sys_stream.broker.commit import Commit, CommitResult, commit, new_commit
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import Counts, Head, ManifestEntry
 from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.registry import read_heartbeats
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.errors import BrokerUnavailableError, FencedError, NonFiniteError
 from rl4sys_stream.model_store.publisher import Base, Provenance, Publisher
@@ -38,6 +39,8 @@ REFUSED_AGE_S = 1.0
 MAX_GROWTH = 16
 """A rollout grows to this many times `n_steps` at most: its update takes as many times as long."""
 RETRY_S = 0.2
+LOOK_AT_AGENTS_S = 1.0
+HEARTBEAT_AGE_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class Session:
         self._observed_steps = self._observed_lag = 0
         self._wanted_steps: float | None = None
         self._failed_updates = 0
+        self._look_at_agents = 0.0
         self._oldest_refusal = 0.0
         self._log = StateLog(logger, client=tenure.keys.client)
 
@@ -137,6 +141,9 @@ class Session:
                 self._observe(accepted)
         else:
             self._tenure.health.set_state("idle")
+            if self._agents_wait_for_room():
+                self._train()
+                return
         if self._commit_is_full() or (self._algorithm.ready() and not self._grows()):
             self._train()
         elif self._refusals_due():
@@ -151,6 +158,31 @@ class Session:
         """A rollout of very short trajectories must still fit into one commit."""
         limit = self._tenure.plan.settings.max_commit_entries
         return self._books.accepted > 0 and self._books.accepted + self._books.unsettled >= limit
+
+    def _agents_wait_for_room(self) -> bool:
+        """Whether nothing more will come before something is settled.
+
+        Agents hold back above their high-water mark. Where that is reached with less than a
+        rollout in the stream, worker and agents would wait for each other for ever; a short
+        rollout is better than none.
+        """
+        now = self._tenure.clock.monotonic()
+        if not self._books.accepted or now < self._look_at_agents:
+            return False
+        self._look_at_agents = now + LOOK_AT_AGENTS_S
+        now_ms = self._tenure.clock.wall_ms()
+        waiting = any(
+            said.broker == "paused" and not said.closed and now_ms - said.time_ms < HEARTBEAT_AGE_MS
+            for said in read_heartbeats(self._tenure.broker, self._tenure.keys).values()
+        )
+        self._log.set(
+            "worker.rollout",
+            "cut_short" if waiting else "whole",
+            level=logging.WARNING if waiting else logging.DEBUG,
+            steps=self._observed_steps,
+            why="agents are above their high-water mark",
+        )
+        return waiting
 
     def _grows(self) -> bool:
         """Whether the rollout takes in more than it needs, because much is waiting.

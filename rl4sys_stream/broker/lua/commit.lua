@@ -99,7 +99,8 @@ end
 
 -- Read what goes to the quarantine before it is deleted. Lua passes on some thousands of values and
 -- fails at more: an entry of more fields than any trajectory has keeps its first ones.
-local most = 1000
+-- And the quarantine is bounded in bytes, too: of a huge field the beginning tells enough.
+local most, widest = 1000, 16384
 local refused = {}
 for i = bad_first, bad_last, 2 do
   local found = redis.call('XRANGE', KEYS[3], ARGV[i], ARGV[i])
@@ -108,7 +109,11 @@ for i = bad_first, bad_last, 2 do
   if #entry > 2 * most then
     row[5], row[6] = 'fields_left_out', #entry / 2 - most
   end
-  for j = 1, math.min(#entry, 2 * most) do row[#row + 1] = entry[j] end
+  for j = 1, math.min(#entry, 2 * most) do
+    local value = entry[j]
+    if #value > widest then value = string.sub(value, 1, widest) end
+    row[#row + 1] = value
+  end
   refused[#refused + 1] = row
 end
 

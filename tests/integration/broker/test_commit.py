@@ -420,3 +420,14 @@ def test_a_broker_full_of_trajectories_takes_leases_stages_and_commits(full_serv
         assert head.version == version
     broker.call("SET", "other", b"x")
     broker.close()
+
+
+def test_the_quarantine_keeps_the_beginning_of_a_huge_field(bench):
+    """A thousand entries as large as they may be would fill the broker, and nobody empties it."""
+    bench.broker.call("XADD", bench.keys.traj, "*", "agent_id", "a", "obs", b"x" * 1_000_000)
+    (entry,) = bench.stream.read_new(count=10, block_ms=1000)
+    work = replace(bench.work(1, [entry.entry_id]), refusals=(Refusal(entry.entry_id, "big"),))
+    bench.commit(work)
+    ((_, fields),) = bench.broker.redis.xrange(bench.keys.quarantine)
+    assert fields[b"agent_id"] == b"a"
+    assert fields[b"obs"] == b"x" * 16384

@@ -357,3 +357,18 @@ def test_a_client_whose_last_failure_met_a_dead_broker_is_not_given_up_in_the_da
         world.tick(after_s=60.0)
         assert len(world.started) == 6
         broker.close()
+
+
+def test_one_clients_damaged_keys_are_not_the_others_trouble(own_broker, events):
+    """Names that cannot be one, and a lease of the wrong type; told once, and the rest goes on."""
+    world = World(own_broker)
+    own_broker.call("SADD", "rl4sys:clients", "bad name!", b"\xff\xfe")
+    world.register("a")
+    world.register("good")
+    own_broker.call("LPUSH", ClientKeys("a").lease, "x")
+    for _ in range(3):
+        world.tick(after_s=1.0)
+    assert [process.client for process in world.started] == ["good"]
+    errors = [text for level, text in events if level == logging.ERROR]
+    assert len(errors) == 1
+    assert errors[0].startswith("dispatcher.client.unreadable client=a ")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -356,3 +357,19 @@ def test_a_deleted_client_does_not_come_back_through_its_worker(world, config):
     assert world.client not in list_clients(world.broker)
     world.register()
     world.reaches(1)
+
+
+def test_a_rollout_that_agents_hold_back_from_is_trained_on_short(world):
+    """Above their high-water mark they wait for the worker, which waits for a rollout."""
+    world.start()
+    world.reaches(1)
+    feeder = world.feeder()
+    feeder.send(ROLLOUT - 1)
+    feeder.beat(broker="paused", time_ms=time.time_ns() // 1_000_000)
+    world.reaches(2)
+    assert world.head().counts.trained == ROLLOUT - 1
+    feeder.beat()
+    feeder.send(1)
+    feeder.send(ROLLOUT - 1)
+    world.reaches(3)
+    world.check_exactly_once()

@@ -116,7 +116,7 @@ class Feeder:
 
         eventually(attempt, 30, "the broker takes entries")
 
-    def beat(self, *, closed: bool = False, time_ms: int = 0) -> None:
+    def beat(self, *, closed: bool = False, time_ms: int = 0, broker: str = "") -> None:
         """What an agent says of itself."""
         said = AgentHeartbeat(
             agent_id=self.agent_id,
@@ -125,6 +125,7 @@ class Feeder:
             floor=self.floor,
             closed=closed,
             time_ms=time_ms,
+            broker=broker,
         )
         write_heartbeat(self.broker, self.keys, said)
 
