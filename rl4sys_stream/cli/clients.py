@@ -9,7 +9,7 @@ import click
 from rl4sys_stream.broker.admin import delete_client, reset_client
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.keys import ClientKeys
-from rl4sys_stream.broker.registry import list_clients, require_registration
+from rl4sys_stream.broker.registry import list_clients, require_client, require_registration
 from rl4sys_stream.cli.group import CommandGroup
 from rl4sys_stream.cli.options import (
     as_json_option,
@@ -115,9 +115,9 @@ def reset_command(client: str, redis_url: str | None, yes: bool) -> int:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Although agents run; they register it anew.")
 def delete_command(client: str, redis_url: str | None, yes: bool, force: bool) -> int:
-    """Remove a client with its stream, models and counts."""
+    """Remove a client with its stream, models and counts, also one that cannot be read."""
     broker, keys = open_broker(redis_url), ClientKeys(check_client_id(client, path="CLIENT"))
-    require_registration(broker, keys)
+    require_client(broker, keys)
     if not yes and not _confirmed(f"Delete everything of {client!r}, untrained trajectories too?"):
         return ExitCode.FAILURE
     removed = delete_client(broker, keys, force=force, wall_ms=time.time_ns() // 1_000_000)

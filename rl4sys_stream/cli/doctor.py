@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from rl4sys_stream.broker.audit import AuditReport, audit_client
+from rl4sys_stream.broker.audit import STALE_MS, AuditReport, audit_client
 from rl4sys_stream.broker.connection import (
     PASSWORD_ENV,
     PASSWORD_FILE_ENV,
@@ -20,7 +20,12 @@ from rl4sys_stream.broker.connection import (
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.lease import read_lease
-from rl4sys_stream.broker.registry import list_clients, read_registration, read_worker_report
+from rl4sys_stream.broker.registry import (
+    list_clients,
+    read_heartbeats,
+    read_registration,
+    read_worker_report,
+)
 from rl4sys_stream.broker.server_facts import ServerFacts, read_facts
 from rl4sys_stream.cli.inspect import worker_next_move, worker_state
 from rl4sys_stream.cli.options import as_json_option, broker_option, echo_json, resolve
@@ -33,6 +38,7 @@ from rl4sys_stream.errors import (
     ConfigError,
     ExitCode,
     StreamError,
+    WireError,
 )
 
 __all__ = ["doctor"]
@@ -251,8 +257,28 @@ def _client(broker: Broker, name: str) -> Iterator[Finding]:
                 f"{_unaccounted(report)} trajectories are not accounted for",
                 f"rl4sys-stream audit --client {name}",
             )
+        yield from _refused_agents(broker, keys, check)
+    except WireError as error:
+        yield Finding(
+            check,
+            "fault",
+            str(error),
+            f"restore the broker's data, or `rl4sys-stream clients delete {name}`",
+        )
     except StreamError as error:
         yield Finding(check, "fault", str(error))
+
+
+def _refused_agents(broker: Broker, keys: ClientKeys, check: str) -> Iterator[Finding]:
+    now_ms = time.time_ns() // 1_000_000
+    for agent_id, said in read_heartbeats(broker, keys).items():
+        if said.refused and not said.closed and now_ms - said.time_ms < STALE_MS:
+            yield Finding(
+                check,
+                "fault",
+                f"agent {agent_id} is refused and sends nothing: {said.refused}",
+                "change its settings or its client_id",
+            )
 
 
 def _worker(broker: Broker, keys: ClientKeys, check: str) -> Finding:

@@ -52,7 +52,8 @@ def refuse_password(_ctx: click.Context, _option: click.Parameter, url: str | No
     """
     try:
         parts = urlsplit(url or "")
-        secret = parts.password or parse_qs(parts.query).get("password")
+        # A password with an unencoded slash ends what counts as the host before its @.
+        secret = parts.password or parse_qs(parts.query).get("password") or "@" in parts.path
     except ValueError:
         # No URL at all; whoever opens it says so, without showing what may be a secret.
         return url

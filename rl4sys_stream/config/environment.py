@@ -6,6 +6,7 @@ A few have names of their own; every other setting of the native form has the va
 """
 
 import json
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -35,9 +36,27 @@ VARIABLES: Final = MappingProxyType(
         "RL4SYS_STREAM_REDIS_SERVER": "the server program of the embedded broker",
         "RL4SYS_STREAM_STATE_DIR": "the folder in which `up` keeps how to reach its broker",
         "RL4SYS_STREAM_WORKERS_DIR": "the folder of client definitions",
+        "RL4SYS_STREAM_PORT": "docker-compose.yml: the broker's port on this host",
+        "RL4SYS_STREAM_REDIS_MAXMEMORY": "docker-compose.yml: the broker's memory limit",
+        "RL4SYS_STREAM_REDIS_IMAGE": "docker-compose.yml: the image of the broker",
+        "RL4SYS_STREAM_WORKER_IMAGE": "docker-compose.yml: the image of dispatcher and workers",
+        "RL4SYS_STREAM_APPLICATION_IMAGE": "docker-compose.yml: the image of the demo",
     }
 )
 """Variables with names of their own, and what they hold. Others `RL4SYS_STREAM_*` are refused."""
+
+
+_SERVICE_LINK: Final = re.compile(
+    r"_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_[A-Z]+)?)$"
+)
+
+
+def _is_service_link(name: str, text: str) -> bool:
+    """Whether it is what Kubernetes tells every container of a Service `rl4sys-stream-…`."""
+    if name.startswith(SETTING_PREFIX):
+        return False
+    link = name.endswith("_PORT") and text.startswith(("tcp://", "udp://", "sctp://"))
+    return link or _SERVICE_LINK.search(name) is not None
 
 
 def read_environment(environ: Mapping[str, str], layer: Layer) -> None:
@@ -48,7 +67,7 @@ def read_environment(environ: Mapping[str, str], layer: Layer) -> None:
     """
     for name in sorted(environ):
         text = environ[name]
-        if not name.startswith(PREFIX):
+        if not name.startswith(PREFIX) or _is_service_link(name, text):
             continue
         if name.startswith(SETTING_PREFIX):
             parts = tuple(name.removeprefix(SETTING_PREFIX).lower().split("__"))

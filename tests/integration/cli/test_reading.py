@@ -227,3 +227,29 @@ def test_what_became_of_a_worker_is_said_with_the_next_move(
     assert move in doctor
     run("clients", "delete", client_name, "--yes", redis_url=redis_url)
     application.close()
+
+
+def test_a_client_that_does_not_decode_can_be_deleted(run, redis_url):
+    """And doctor says so: else a wrong word in the registry would stay there for good."""
+    client = f"garbled_{os.urandom(4).hex()}"
+    application = Application(redis_url, client)
+    broker, keys = application.broker, application.keys
+    broker.hash_set(keys.spec, {"spec": b'{"algorithm":'})
+    seen = run("doctor", redis_url=redis_url)
+    assert f"rl4sys-stream clients delete {client}" in seen.out
+    answer = run("clients", "delete", client, "--yes", "--force", redis_url=redis_url)
+    assert answer.code == ExitCode.OK, answer.err
+    assert client not in run("clients", "list", redis_url=redis_url).out
+    application.close()
+
+
+def test_an_agent_that_is_refused_is_a_fault(run, redis_url, client_name):
+    """It acts and sends nothing, which nobody would notice otherwise."""
+    application = Application(redis_url, client_name)
+    now_ms = time.time_ns() // 1_000_000
+    said = AgentHeartbeat(agent_id="app-2", refused="a different action_space.n", time_ms=now_ms)
+    write_heartbeat(application.broker, application.keys, said)
+    seen = run("doctor", redis_url=redis_url)
+    assert seen.code == ExitCode.FAILURE
+    assert "agent app-2 is refused and sends nothing: a different action_space.n" in seen.out
+    application.close()

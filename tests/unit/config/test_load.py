@@ -276,3 +276,28 @@ def test_a_client_name_cannot_leave_the_folder(tmp_path):
     """Names become file names."""
     with pytest.raises(ConfigError, match="1 to 64 letters"):
         find_definition("../secret", workers_dir=tmp_path, environ={})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RL4SYS_STREAM_PORT", "16379"),
+        ("RL4SYS_STREAM_REDIS_MAXMEMORY", "1gb"),
+        ("RL4SYS_STREAM_WORKER_IMAGE", "image:1"),
+        ("RL4SYS_STREAM_REDIS_SERVICE_HOST", "10.0.0.1"),
+        ("RL4SYS_STREAM_REDIS_SERVICE_PORT", "6379"),
+        ("RL4SYS_STREAM_REDIS_SERVICE_PORT_REDIS", "6379"),
+        ("RL4SYS_STREAM_REDIS_PORT", "tcp://10.0.0.1:6379"),
+        ("RL4SYS_STREAM_REDIS_PORT_6379_TCP", "tcp://10.0.0.1:6379"),
+        ("RL4SYS_STREAM_REDIS_PORT_6379_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_what_compose_and_kubernetes_set_is_no_misspelt_variable(name, value):
+    """They set it in every container and shell that our own documents describe."""
+    assert load_config(None, environ={name: value}) == load_config(None, environ={})
+
+
+def test_a_port_without_an_address_is_no_service_link():
+    """Somebody means the broker's port, and would never learn that it was not read."""
+    with pytest.raises(ConfigError, match="unknown environment variable"):
+        load_config(None, environ={"RL4SYS_STREAM_REDIS_PORT": "6379"})
