@@ -6,6 +6,7 @@ failing.
 """
 
 import logging
+import secrets
 import threading
 from collections.abc import Callable
 
@@ -26,6 +27,7 @@ from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.worker.checkpoint import read_checkpoint
 from rl4sys_stream.worker.health import Health, report_state
 from rl4sys_stream.worker.intake import Intake
+from rl4sys_stream.worker.isolation import Attempts
 from rl4sys_stream.worker.plan import WorkerPlan, make_plan, record_plan
 from rl4sys_stream.worker.session import Session, Tenure
 from rl4sys_stream.worker.settlement import Books
@@ -71,6 +73,7 @@ class Worker:
         self._stop = threading.Event()
         self._registered = False
         self._unreleased: Lease | None = None
+        self._process = secrets.token_hex(8)
         self._log = StateLog(logger, client=client)
 
     def stop(self) -> None:
@@ -232,6 +235,7 @@ class Worker:
             clock=self._clock,
             health=health,
             stopping=self._stop.is_set,
+            attempts=Attempts(self._broker, self._keys, self._process),
             pause=self._pause,
         )
         try:

@@ -5,7 +5,7 @@ whatever goes wrong, it is thrown away, and the next one begins at the head agai
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -23,6 +23,7 @@ from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.worker.checkpoint import stage_checkpoint
 from rl4sys_stream.worker.health import Health
 from rl4sys_stream.worker.intake import Intake
+from rl4sys_stream.worker.isolation import Attempts, ends_a_process, find_culprits
 from rl4sys_stream.worker.plan import WorkerPlan
 from rl4sys_stream.worker.settlement import Accepted, Books, Settlement
 from rl4sys_stream.worker.statistics import RolloutStatistics
@@ -55,6 +56,7 @@ class Tenure:
         clock: For stamps and intervals.
         health: Renews the lease meanwhile.
         stopping: True once the process was asked to stop.
+        attempts: Remembers which updates were begun, also when this process does not outlive one.
         pause: Waits that many seconds, or less if asked to stop.
     """
 
@@ -65,6 +67,7 @@ class Tenure:
     clock: Clock
     health: Health
     stopping: Callable[[], bool]
+    attempts: Attempts
     pause: Callable[[float], None]
 
 
@@ -108,6 +111,7 @@ class Session:
         self._observed_steps = self._observed_lag = 0
         self._wanted_steps: float | None = None
         self._failed_updates = 0
+        self._suspicious = False
         self._look_at_agents = 0.0
         self._oldest_refusal = 0.0
         self._log = StateLog(logger, client=tenure.keys.client)
@@ -121,7 +125,9 @@ class Session:
             BrokerError: The broker cannot be used.
             NonFiniteError: Updates kept failing.
         """
-        if self._head is None:
+        if self._head is not None:
+            self._suspicious = self._tenure.attempts.resume(self._head)
+        else:
             self._publish(Settlement((), (), {}, Counts(), Provenance()), None)
         self._intake.start()
         try:
@@ -209,13 +215,16 @@ class Session:
 
     def _train(self) -> None:
         self._tenure.health.set_state("training")
-        self._observed_steps, self._observed_lag, self._wanted_steps = 0, 0, None
+        if self._suspicious and self._isolate_deadly():
+            return
+        self._tenure.attempts.begin(self._require_head())
         begun = self._tenure.clock.monotonic()
         try:
             report = self._algorithm.update()
-        except NonFiniteError as error:
-            self._give_up_rollout(error)
+        except Exception as error:  # noqa: BLE001 -- of whatever kind: the samples are to blame, or
+            self._isolate(error)  # it comes again without them, and is raised then
             return
+        self._observed_steps, self._observed_lag, self._wanted_steps = 0, 0, None
         self._failed_updates = 0
         for item in self._books.held():
             self._statistics.add(item.address.agent_id, item.trajectory)
@@ -225,11 +234,74 @@ class Session:
         report = replace(report, metrics={**report.metrics, **timing})
         self._publish(settlement, report)
 
-    def _give_up_rollout(self, error: NonFiniteError) -> None:
-        """The update was rolled back; the same samples would fail again, so they are set aside."""
+    def _isolate_deadly(self) -> bool:
+        """Set aside what has ended the workers before this one; True if there was any.
+
+        Their last words were that an update from this very head began.
+        """
+        self._suspicious = False
+        held = self._books.held()
+        if ends_a_process(self._algorithm.export) or not self._deadly(held):
+            return False  # children cannot be used here; or the workers were killed by others
+        culprits = find_culprits(held, self._deadly) or held
+        self._set_aside(culprits, "updates on it end the worker's process")
+        return True
+
+    def _deadly(self, items: Sequence[Accepted]) -> bool:
+        return ends_a_process(lambda: self._update_on(items))
+
+    def _update_on(self, items: Sequence[Accepted]) -> None:
+        self._algorithm.discard()
+        for item in items:
+            self._algorithm.observe(Sample(item.trajectory, item.lag))
+        self._algorithm.update()
+
+    def _isolate(self, error: Exception) -> None:
+        """The update was rolled back: find the samples that it failed on, and keep the others."""
+        held = self._books.held()
+        before = self._algorithm.state()
+
+        def fails(items: Sequence[Accepted]) -> bool:
+            try:
+                self._update_on(items)
+            except Exception:  # noqa: BLE001 -- as above
+                return True
+            finally:
+                self._algorithm.discard()
+                self._algorithm.load_state(before)
+            return False
+
+        culprits = find_culprits(held, fails)
+        if culprits is None or len(culprits) == len(held):
+            self._give_up_rollout(error)
+        else:
+            self._set_aside(culprits, f"the update on it failed: {type(error).__name__}: {error}")
+
+    def _set_aside(self, culprits: Sequence[Accepted], reason: str) -> None:
+        """Quarantine `culprits`; the learner goes on with the rest of the rollout."""
+        self._books.refuse_accepted(reason, culprits)
+        self._algorithm.discard()
+        self._observed_steps, self._observed_lag, self._wanted_steps = 0, 0, None
+        for item in self._books.held():
+            self._observe(item)
+        log_event(
+            logger,
+            logging.ERROR,
+            "worker.samples_set_aside",
+            client=self._tenure.keys.client,
+            reason=reason,
+            quarantined=len(culprits),
+            kept=self._books.accepted,
+        )
+        self._settle_refused()
+
+    def _give_up_rollout(self, error: Exception) -> None:
+        """No sample alone is to blame, or all are: they are set aside together."""
         self._failed_updates += 1
         self._algorithm.discard()
-        entries = self._books.refuse_accepted(f"the update on it was not finite: {error}")
+        self._observed_steps, self._observed_lag, self._wanted_steps = 0, 0, None
+        kind = "was not finite" if isinstance(error, NonFiniteError) else "failed"
+        entries = self._books.refuse_accepted(f"the update on it {kind}: {error}")
         log_event(
             logger,
             logging.ERROR,
@@ -241,6 +313,8 @@ class Session:
         )
         self._settle_refused()
         if self._failed_updates >= self._tenure.plan.settings.max_failed_updates:
+            if not isinstance(error, NonFiniteError):
+                raise error
             raise NonFiniteError(
                 f"{self._failed_updates} updates in a row were not finite ({error}); look at the "
                 "rewards and observations in the quarantine, or lower learning_rate"

@@ -7,7 +7,7 @@ here is final before the commit that carries it; a refused commit throws this ob
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -238,9 +238,16 @@ class Books:
             reason=candidate.reason,
         )
 
-    def refuse_accepted(self, reason: str) -> int:
-        """Send all that the learner holds to the quarantine; how many entries that were."""
-        accepted, self._accepted = self._accepted, []
+    def refuse_accepted(self, reason: str, items: Sequence[Accepted] | None = None) -> int:
+        """Send `items` of what the learner holds to the quarantine; how many entries that were.
+
+        Args:
+            reason: Why.
+            items: None for all.
+        """
+        refused = set(map(id, self._accepted if items is None else items))
+        accepted = [item for item in self._accepted if id(item) in refused]
+        self._accepted = [item for item in self._accepted if id(item) not in refused]
         for item in accepted:
             self._held[item.address.agent_id].discard(item.address.seq)
             candidate = Candidate(item.entry_id, 0, item.address, item.trajectory, reason)

@@ -205,8 +205,8 @@ class World:
         made = make_definition(config.parameters, config.worker)
         register(self.broker, self.keys, config.spec(), made, wall_ms=1)
 
-    def start(self, *, config: bool = True) -> WorkerProcess:
-        """Start a worker."""
+    def start(self, *, config: bool = True, algorithm: str = "") -> WorkerProcess:
+        """Start a worker; `algorithm`: see `Zygote.start`."""
         log = self.folder / f"{self.client}-{len(self.workers)}.log"
         log.touch()
         nothing = self.folder / "nothing"
@@ -216,7 +216,7 @@ class World:
             if not self.config.exists():
                 self.define()
             arguments += ["--config", str(self.config)]
-        pid = self._zygote.start(arguments, url=self.url, log=log)
+        pid = self._zygote.start(arguments, url=self.url, log=log, algorithm=algorithm)
         worker = WorkerProcess(self._zygote, pid, log)
         self.workers.append(worker)
         return worker

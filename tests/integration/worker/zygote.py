@@ -5,6 +5,7 @@ Each child runs the console script's own `main`, so it is the process that a use
 
 import atexit
 import functools
+import importlib
 import json
 import os
 import signal
@@ -30,10 +31,22 @@ class Zygote:
             text=True,
         )
 
-    def start(self, arguments: Sequence[str], *, url: str, log: Path) -> int:
-        """Run `rl4sys-stream` with `arguments`; its process id."""
-        environ = {"RL4SYS_STREAM_REDIS_URL": url}
-        return int(self._ask({"arguments": list(arguments), "environ": environ, "log": str(log)}))
+    def start(self, arguments: Sequence[str], *, url: str, log: Path, algorithm: str = "") -> int:
+        """Run `rl4sys-stream` with `arguments`; its process id.
+
+        Args:
+            arguments: Of the command.
+            url: Of the broker.
+            log: Takes what it prints.
+            algorithm: `module:function` of an algorithm factory to use in place of the usual one.
+        """
+        request = {
+            "arguments": list(arguments),
+            "environ": {"RL4SYS_STREAM_REDIS_URL": url},
+            "log": str(log),
+            "algorithm": algorithm,
+        }
+        return int(self._ask(request))
 
     def poll(self, pid: int) -> int | None:
         """Its exit code, negative for a signal; None while it runs."""
@@ -95,6 +108,16 @@ def serve() -> None:
     os._exit(0)  # taking torch down in good order takes seconds, and serves nobody
 
 
+def _replace_algorithm(name: str) -> None:
+    """Let the worker of this process learn by another algorithm."""
+    from rl4sys_stream.cli import serve as command  # noqa: PLC0415
+    from rl4sys_stream.worker.loop import Worker  # noqa: PLC0415
+
+    module, _, factory = name.partition(":")
+    make = getattr(importlib.import_module(module), factory)
+    vars(command)["_load_worker"] = lambda: functools.partial(Worker, algorithm_factory=make)
+
+
 def _run(request: dict[str, Any]) -> None:
     from rl4sys_stream.cli.main import main  # noqa: PLC0415 -- it changes signals, in the child
 
@@ -104,6 +127,8 @@ def _run(request: dict[str, Any]) -> None:
         os.dup2(source, target)
     os.environ.update(request["environ"])
     sys.argv = ["rl4sys-stream", *request["arguments"]]
+    if request["algorithm"]:
+        _replace_algorithm(request["algorithm"])
     code = 1
     try:
         main()
