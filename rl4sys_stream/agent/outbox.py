@@ -286,13 +286,18 @@ class Outbox:
             SpoolError: If the numbers cannot be written down; nothing was taken.
         """
         with self._changed:
-            wanted = self._oldest(max_entries, max_bytes)
+            # Once closed, what is queued is the spool's.
+            wanted = [] if self._closed else self._oldest(max_entries, max_bytes)
         # Reading from disk takes time, and the application may want to put something meanwhile.
         loaded = [(item, item.fields or self._load(item)) for item in wanted]
         with self._changed:
-            taken = self._number(loaded)
+            before = self._dropped
+            taken = [] if self._closed else self._number(loaded)
+            lost = self._dropped - before
             self._unanswered += len(taken)
             self._changed.notify_all()
+        if lost:
+            log_event(logger, logging.ERROR, "agent.spool_lost", trajectories=lost)
         return taken
 
     def _oldest(self, max_entries: int, max_bytes: int) -> list[_Queued]:
@@ -310,10 +315,8 @@ class Outbox:
             return None
         try:
             return journal.read(item.ordinal)
-        except SpoolError as error:
-            if any(item is queued for queued in islice(self._queue, 1)):
-                log_event(logger, logging.ERROR, "agent.spool_lost", error=error)
-            return None
+        except SpoolError:
+            return None  # or dropped meanwhile; `take` finds out
 
     def _number(self, loaded: Sequence[tuple[_Queued, Fields | None]]) -> list[Offered]:
         """Give numbers to those that are still the oldest; the drop policy may have had some."""
