@@ -7,7 +7,7 @@ versions say they were trained on; the worker's own counts are not evidence.
 import json
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,8 +205,14 @@ class World:
         made = make_definition(config.parameters, config.worker)
         register(self.broker, self.keys, config.spec(), made, wall_ms=1)
 
-    def start(self, *, config: bool = True, algorithm: str = "") -> WorkerProcess:
-        """Start a worker; `algorithm`: see `Zygote.start`."""
+    def start(
+        self,
+        *,
+        config: bool = True,
+        algorithm: str = "",
+        environ: Mapping[str, str] | None = None,
+    ) -> WorkerProcess:
+        """Start a worker; `algorithm` and `environ`: see `Zygote.start`."""
         log = self.folder / f"{self.client}-{len(self.workers)}.log"
         log.touch()
         nothing = self.folder / "nothing"
@@ -216,7 +222,9 @@ class World:
             if not self.config.exists():
                 self.define()
             arguments += ["--config", str(self.config)]
-        pid = self._zygote.start(arguments, url=self.url, log=log, algorithm=algorithm)
+        pid = self._zygote.start(
+            arguments, url=self.url, log=log, algorithm=algorithm, environ=environ
+        )
         worker = WorkerProcess(self._zygote, pid, log)
         self.workers.append(worker)
         return worker

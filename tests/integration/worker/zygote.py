@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,15 @@ class Zygote:
             text=True,
         )
 
-    def start(self, arguments: Sequence[str], *, url: str, log: Path, algorithm: str = "") -> int:
+    def start(
+        self,
+        arguments: Sequence[str],
+        *,
+        url: str,
+        log: Path,
+        algorithm: str = "",
+        environ: Mapping[str, str] | None = None,
+    ) -> int:
         """Run `rl4sys-stream` with `arguments`; its process id.
 
         Args:
@@ -39,10 +47,11 @@ class Zygote:
             url: Of the broker.
             log: Takes what it prints.
             algorithm: `module:function` of an algorithm factory to use in place of the usual one.
+            environ: Added to its environment.
         """
         request = {
             "arguments": list(arguments),
-            "environ": {"RL4SYS_STREAM_REDIS_URL": url},
+            "environ": {"RL4SYS_STREAM_REDIS_URL": url, **(environ or {})},
             "log": str(log),
             "algorithm": algorithm,
         }
@@ -120,6 +129,7 @@ def _replace_algorithm(name: str) -> None:
 
 def _run(request: dict[str, Any]) -> None:
     from rl4sys_stream.cli.main import main  # noqa: PLC0415 -- it changes signals, in the child
+    from tests.fault.deaths import arrange  # noqa: PLC0415
 
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     null = os.open(os.devnull, os.O_RDONLY)
@@ -129,6 +139,7 @@ def _run(request: dict[str, Any]) -> None:
     sys.argv = ["rl4sys-stream", *request["arguments"]]
     if request["algorithm"]:
         _replace_algorithm(request["algorithm"])
+    arrange()
     code = 1
     try:
         main()
