@@ -6,16 +6,19 @@ optimizer, generator, observation statistics) and the episode statistics beside 
 One thing is held fixed: which trajectories make up which rollout. Rollouts grow with the backlog
 (`Session._grows`), and the backlog that a worker sees depends on when it looks: on the speed of its
 reading, and on how long it was dead (30 rollouts sent at once made 7 versions, one by one 30). So a
-run with growth is not reproducible, killed or not. It is where growth cannot happen: either no trajectory is ever too old (`max_policy_lag` is huge, as
-`World.define` sets it), or the data comes rollout by rollout and nothing waits.
+run with growth is not reproducible, killed or not. It is where growth cannot happen: either no
+trajectory is ever too old (`max_policy_lag` is huge, as `World.define` sets it), or the data comes
+rollout by rollout and nothing waits.
 """
 
+import functools
 import signal
 
 import numpy as np
 import pytest
 
 from rl4sys_stream.testing import eventually
+from rl4sys_stream.wire.trajectory import Trajectory
 from tests.fault.deaths import STEPS as DEATHS
 from tests.fault.deaths import dies_at
 from tests.integration.worker.world import ROLLOUT, STEPS, World
@@ -55,7 +58,8 @@ def check_same(killed: World, undisturbed: World) -> None:
     one, other = undisturbed.digests(), killed.digests()
     assert len(set(one)) == len(one) == LAST
     assert one == other
-    last = [world.broker.hash_all(world.head().checkpoint) for world in (undisturbed, killed)]
+    heads = [(world, world.reaches(LAST)) for world in (undisturbed, killed)]
+    last = [world.broker.hash_all(head.checkpoint) for world, head in heads]
     assert last[0] == last[1]
     assert b"chunk0" in last[0]
     killed.check_exactly_once()
@@ -107,9 +111,14 @@ def feed_rollout_by_rollout(world: World, plan: list[tuple[str, int]]) -> None:
             assert world.workers[-1].poll() == -signal.SIGKILL, world.workers[-1].log
             start()
         if version < LAST:
-            head = world.head()
+            head = world.reaches(version)
             behavior = [(head.version, head.token)]
-            feeder.send(ROLLOUT, lambda seq, by=behavior: trajectory(STEPS, seed=seq, behavior=by))
+            feeder.send(ROLLOUT, functools.partial(acted, behavior))
+
+
+def acted(behavior: list[tuple[int, str]], seq: int) -> Trajectory:
+    """The trajectory of a number, by a model."""
+    return trajectory(STEPS, seed=seq, behavior=behavior)
 
 
 def reached_or_dead(world: World, version: int) -> bool:
