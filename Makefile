@@ -7,6 +7,7 @@
 #   make demo DEMO_ARGS="--seed 2"      further arguments for the demo
 #   make test PYTHON=python3.12         another interpreter (after `make clean`)
 #   make unit PYTEST_ARGS="-k diff -x"  further arguments for pytest
+#   make soak SOAK_ARGS="--minutes 4"   a shorter soak; OUTAGE_ARGS likewise for `make outage`
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
@@ -15,6 +16,8 @@ VENV ?= .venv
 TORCH_INDEX_URL ?=
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+SOAK_ARGS ?=
+OUTAGE_ARGS ?=
 # Two workers suit two cores; learning tests train, so more would only slow each other down.
 PYTEST_WORKERS ?= 2
 
@@ -28,13 +31,13 @@ export OMP_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test setup lint fmt types imports unit integration fault learn all-tests wheel \
-	compose-test bench clean
+	compose-test bench outage soak clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 	@echo
 	@echo "verbs: demo test | setup lint fmt types imports unit integration fault learn wheel |"
-	@echo "       compose-test (needs Docker) bench clean"
+	@echo "       compose-test (needs Docker) bench outage soak clean"
 
 # Lunar Lander learns through Redis streams: embedded broker, dispatcher, worker, application.
 demo: $(VENV)/.installed-run
@@ -84,9 +87,20 @@ wheel: $(VENV)/.installed-dev
 compose-test:
 	tests/compose/compose_test.sh
 
+# All but those that have verbs of their own, because they run for many minutes.
 bench: $(VENV)/.installed-dev
-	@set -e; for file in benchmarks/[a-z]*.py; do \
+	@set -e; for file in $(filter-out %/outage.py %/soak.py,$(wildcard benchmarks/[a-z]*.py)); do \
 	  echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)"; done
+
+# The decision path while the broker is away for a minute, twice; then the same with the application
+# killed in between. About 11 minutes.
+outage: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.outage $(OUTAGE_ARGS)
+	$(BIN)/python -m benchmarks.outage --kill $(OUTAGE_ARGS)
+
+# Memory of agent, worker and broker at full speed, for 30 minutes.
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
 
 # Keeps runs/ and .rl4sys-stream/: results and a broker's data are not ours to delete.
 clean:

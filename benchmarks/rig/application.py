@@ -94,7 +94,7 @@ class Application:
             if self._period_ns:
                 # A late decision is not made up for: an application does not work in bursts.
                 due = max(due + self._period_ns, clock())
-                time.sleep((due - clock()) / 1e9 if due > clock() else 0)
+                time.sleep(max(due - clock(), 0) / 1e9)
         begun = clock()
         agent.mark_end_of_trajectory(traj, action)
         took = clock() - begun
