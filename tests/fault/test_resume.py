@@ -68,13 +68,26 @@ def check_same(killed: World, undisturbed: World) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_ten_kills_at_any_step_do_not_change_a_bit(make_world, redis_url, client_name, seed):
     """Of read, learn, stage and commit; everything was sent before, so only the kills differ."""
+    check_kills(make_world, redis_url, client_name, deaths(np.random.default_rng(seed)))
+
+
+def test_kills_over_one_update_after_another_do_not_change_a_bit(
+    make_world, redis_url, client_name
+):
+    """A third worker suspects the samples, tries them in a child, and finds them innocent."""
+    once = [("learn", call) for call in (1, 2, EPOCHS * MINIBATCHES)]
+    check_kills(make_world, redis_url, client_name, [*once, ("note", 1), *once, ("stage", 1)])
+
+
+def check_kills(make_world, redis_url, client_name, plan: list[tuple[str, int]]) -> None:
+    """Run with and without the deaths of `plan`, and compare."""
     undisturbed = make_world(redis_url, f"{client_name}_a")
     killed = make_world(redis_url, f"{client_name}_b")
     for world in (undisturbed, killed):
         world.define(parameters=PARAMETERS, **QUICK)
         world.feeder().send((LAST - 1) * ROLLOUT)
     undisturbed.start()
-    for step, call in deaths(np.random.default_rng(seed)):
+    for step, call in plan:
         assert killed.start(environ=dies_at(step, call)).wait() == -signal.SIGKILL
     assert killed.version() <= LAST
     killed.start()
