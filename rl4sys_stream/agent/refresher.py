@@ -85,9 +85,11 @@ class Refresher:
         self._broker = Broker(address, timeout_s=config.timeout_s, name="rl4sys-agent-refresh")
         self._subscriber = ModelSubscriber(self._broker, keys)
         self._subscription: Subscription | None = None
-        self._states = StateLog(logger, client=keys.client, agent=agent_id)
+        self._names = {"client": keys.client, "agent": agent_id}
+        self._states = StateLog(logger, **self._names)
         self._spec: ClientSpec | None = None
         self._head_lineage = ""
+        self._known_token = ""
         self._refused_model: tuple[bytes, bytes] | None = None
         self._refused_until = 0.0
         self._register_at = self._poll_at = self._heartbeat_at = self._sweep_at = 0.0
@@ -222,17 +224,39 @@ class Refresher:
         self._changed()
 
     def _note_overruled(self, registration: Registration) -> None:
-        """Say which stated parameters do not count, because others were there first."""
+        """Say which stated parameters do not count, because the client trains with others."""
         mine = make_definition(self._config.parameters, self._config.worker)
-        paths = overruled(self._config.stated, mine, registration.definition)
-        self._session.overruled = tuple(paths)
-        if paths:
-            self._states.set(
-                "agent.parameters",
-                "overruled",
+        paths = tuple(overruled(self._config.stated, mine, registration.definition))
+        if paths and paths != self._session.overruled:
+            log_event(
+                logger,
+                logging.WARNING,
+                "agent.parameters.overruled",
+                **self._names,
                 settings=",".join(paths),
                 by="the worker's definition, or the first registration",
             )
+        self._session.overruled = paths
+
+    def _follow_definition(self) -> None:
+        """Look again at what counts when a model is a new worker's: that one has its definition.
+
+        The first agent registers before any worker has recorded its own.
+        """
+        model = self._slot.model
+        if model is None or model.token == self._known_token:
+            return
+        try:
+            found = read_registration(self._broker, self._keys)
+        except BrokerError:
+            raise
+        except StreamError as error:
+            # The next registration looks closer; the model acts meanwhile.
+            self._session.last_error = str(error)
+            found = None
+        if found is not None:
+            self._note_overruled(found)
+        self._known_token = model.token
 
     def _write_registration(self, spec: ClientSpec, found: Registration | None) -> Registration:
         try:
@@ -261,10 +285,11 @@ class Refresher:
         if version is None or token is None:
             return
         newest, current = (version, token), self._slot.model
-        if current and newest == (b"%d" % current.version, current.token.encode()):
-            return
-        if newest != self._refused_model or self._clock.monotonic() >= self._refused_until:
+        behind = not current or newest != (b"%d" % current.version, current.token.encode())
+        looked_at = newest == self._refused_model and self._clock.monotonic() < self._refused_until
+        if behind and not looked_at:
             self._refresh(newest)
+        self._follow_definition()
 
     def _follow_lineage(self, head_lineage: str) -> None:
         """Offer everything again if the training history has changed or gone.

@@ -1,7 +1,10 @@
 """Parameters that an agent states and that others have fixed before: never silently ignored."""
 
-from rl4sys_stream import Box, Discrete, StreamAgent
+from rl4sys_stream import StreamAgent
+from rl4sys_stream.broker.registry import make_definition, record_definition
+from rl4sys_stream.config import PPOParameters, WorkerSettings
 from rl4sys_stream.testing import eventually
+from tests.integration.agent.world import ACTION_SPACE, OBSERVATION_SPACE, weights
 
 
 def make_agent(url: str, client: str, **parameters: object) -> StreamAgent:
@@ -9,8 +12,8 @@ def make_agent(url: str, client: str, **parameters: object) -> StreamAgent:
     return StreamAgent(
         client_id=client,
         redis_url=url,
-        observation_space=Box((2,)),
-        action_space=Discrete(2),
+        observation_space=OBSERVATION_SPACE,
+        action_space=ACTION_SPACE,
         overrides={f"algorithm_parameters.{name}": value for name, value in parameters.items()},
     )
 
@@ -26,3 +29,22 @@ def test_a_later_agents_other_parameters_are_named_in_log_and_status(
             assert second.status().overruled == ("algorithm_parameters.learning_rate",)
         assert first.status().overruled == ()
     assert "agent.parameters.overruled" in caplog.text
+
+
+def test_a_worker_that_comes_after_the_first_agent_overrules_it(world, caplog):
+    """Its definition is recorded before its first model, and a later worker's before its own."""
+
+    def worker(token: str, **parameters: float) -> None:
+        definition = make_definition(PPOParameters(**parameters), WorkerSettings())
+        record_definition(world.broker, world.keys, definition, wall_ms=1)
+        world.publish(1, weights(), token=token)
+
+    with make_agent(world.url, world.client, learning_rate=0.001) as agent:
+        eventually(lambda: agent.status().broker == "up", 10, "it is registered")
+        assert agent.status().overruled == ()
+        worker("1:worker", learning_rate=0.002)
+        eventually(lambda: agent.status().overruled, 10, "it is told")
+        assert agent.status().overruled == ("algorithm_parameters.learning_rate",)
+        worker("2:worker", learning_rate=0.001)
+        eventually(lambda: not agent.status().overruled, 10, "the next worker agrees with it")
+    assert caplog.text.count("agent.parameters.overruled") == 1
