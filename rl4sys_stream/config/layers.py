@@ -36,10 +36,9 @@ class Layer:
         """
         if path in self.locations:
             earlier = self.locations[path]
-            raise ConfigError(
-                f"says the same as {earlier.source or earlier.path}; keep one of them",
-                path=written,
-            )
+            # Within one file its name tells nothing; each environment variable is its own source.
+            place = earlier.path if earlier.source == self.source else earlier.source
+            raise ConfigError(f"says the same as {place}; keep one of them", path=written)
         self.values[path] = value
         self.locations[path] = Location(written, self.source)
         if written.rpartition(".")[2] != path.rpartition(".")[2]:

@@ -101,7 +101,9 @@ def _assemble(merged: Layer, source: Path | None) -> ClientConfig:
 
     values = merged.values
     communication = section(_Communication, "communication")
+    network = section(NetworkSpec, "network_architecture")
     parameters = section(PPOParameters, "algorithm_parameters")
+    agent, worker = section(AgentSettings, "agent"), section(WorkerSettings, "worker")
     if parameters.total_timesteps is not None and parameters.learning_rate_schedule == "constant":
         merged.not_applicable(
             merged.locate("algorithm_parameters.total_timesteps").path,
@@ -113,10 +115,10 @@ def _assemble(merged: Layer, source: Path | None) -> ClientConfig:
             algorithm=_string(values.get("algorithm")) or ClientConfig().algorithm,
             observation_space=_space(values.get("observation_space")),
             action_space=_space(values.get("action_space")),
-            network=section(NetworkSpec, "network_architecture"),
+            network=network,
             parameters=parameters,
-            agent=section(AgentSettings, "agent"),
-            worker=section(WorkerSettings, "worker"),
+            agent=agent,
+            worker=worker,
             redis_url=communication.redis_url,
             timeout_s=communication.timeout,
             notices=tuple(merged.notices),
@@ -124,6 +126,7 @@ def _assemble(merged: Layer, source: Path | None) -> ClientConfig:
             source=source,
         )
     except ConfigError as error:
+        # Combinations across sections; what is wrong within one names its place already.
         raise merged.locate(error.path).error(message_of(error)) from None
 
 

@@ -34,8 +34,9 @@ def test_a_later_agents_other_parameters_are_named_in_log_and_status(
 def test_a_worker_that_comes_after_the_first_agent_overrules_it(world, caplog):
     """Its definition is recorded before its first model, and a later worker's before its own."""
 
-    def worker(token: str, **parameters: float) -> None:
-        definition = make_definition(PPOParameters(**parameters), WorkerSettings())
+    def worker(token: str, learning_rate: float) -> None:
+        parameters = PPOParameters(learning_rate=learning_rate)
+        definition = make_definition(parameters, WorkerSettings())
         record_definition(world.broker, world.keys, definition, wall_ms=1)
         world.publish(1, weights(), token=token)
 
