@@ -51,6 +51,7 @@ Fields = Sequence[tuple[bytes, bytes]]
 _URL_OPTIONS: Final = frozenset(
     {"host", "port", "path", "db", "username", "password", "connection_class"}
 )
+_INTO_ENV: Final = f"into {PASSWORD_ENV}, or its file's path into {PASSWORD_FILE_ENV}"
 _NEXT_MOVE: Final = "run `rl4sys-stream doctor` to see what is wrong"
 
 
@@ -65,7 +66,7 @@ def translate(where: str) -> Iterator[None]:
 
 def _ours(where: str, error: redis.RedisError | OSError) -> BrokerError:
     if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
-        return BrokerAuthError(f"{where} refused: {error}; set {PASSWORD_ENV}")
+        return _auth_error(where, str(error))
     if isinstance(error, redis.exceptions.OutOfMemoryError):
         return BrokerFullError(
             f"{where} is out of memory: raise maxmemory or let the workers catch up"
@@ -81,7 +82,7 @@ def _ours(where: str, error: redis.RedisError | OSError) -> BrokerError:
 def _response_error(where: str, error: redis.RedisError) -> BrokerError:
     text = str(error)
     if "NOAUTH" in text or "WRONGPASS" in text or "NOPERM" in text:
-        return BrokerAuthError(f"{where} refused: {text}; set {PASSWORD_ENV}")
+        return _auth_error(where, text)
     if text.startswith(("LOADING", "MASTERDOWN", "BUSY ", "TRYAGAIN", "CLUSTERDOWN")):
         return BrokerUnavailableError(f"{where} is not ready: {text}")
     if "HELLO" in text and "unknown command" in text.lower():
@@ -93,6 +94,18 @@ def _response_error(where: str, error: redis.RedisError) -> BrokerError:
     if text.startswith(("READONLY", "MISCONF")):
         return BrokerUnsuitableError(f"{where} does not take writes: {text}")
     return BrokerError(f"{where} refused: {text}")
+
+
+def _auth_error(where: str, text: str) -> BrokerAuthError:
+    """What the broker's refusal `text` means; its own words for the first are about HELLO."""
+    folded = text.lower()
+    if any(hint in folded for hint in ("noauth", "hello must be called", "authentication req")):
+        return BrokerAuthError(f"{where} asks for a password and got none; put it {_INTO_ENV}")
+    if "permission" in folded or "noperm" in folded:
+        return BrokerAuthError(f"{where} refused: {text}; its ACL must let that user do it")
+    return BrokerAuthError(
+        f"{where} refused the user or its password; put the right one {_INTO_ENV}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

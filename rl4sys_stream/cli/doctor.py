@@ -11,8 +11,6 @@ import click
 
 from rl4sys_stream.broker.audit import STALE_MS, AuditReport, audit_client
 from rl4sys_stream.broker.connection import (
-    PASSWORD_ENV,
-    PASSWORD_FILE_ENV,
     URL_ENV,
     Broker,
     BrokerAddress,
@@ -153,12 +151,11 @@ def _installation() -> Iterator[Finding]:
 
 def _reach(address: BrokerAddress, error: BrokerError) -> tuple[str, str]:
     """What is wrong with the way to the broker, and what helps."""
-    detail = str(error).partition("; run ")[0].partition("; set ")[0]
     if isinstance(error, BrokerAuthError):
-        return detail, (
-            f"put its password into {PASSWORD_ENV}, or its file's path into {PASSWORD_FILE_ENV}; "
-            "what `rl4sys-stream up` starts asks none of the user who started it"
-        )
+        refusal, _, move = str(error).partition("; ")
+        own = "what `rl4sys-stream up` starts asks none of the user who started it"
+        return refusal, f"{move}; {own}"
+    detail = str(error).partition("; run ")[0]
     if not isinstance(error, BrokerUnavailableError):
         return detail, "check the URL"
     named = os.environ.get(URL_ENV)

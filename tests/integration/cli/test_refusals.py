@@ -137,8 +137,22 @@ def test_doctor_tells_a_wrong_password_from_a_wrong_address(run, bare_url):
     """The next move is another one."""
     answer = run("doctor", redis_url=bare_url, redis_password=SECRET)
     assert answer.code == ExitCode.FAILURE
-    assert "-> put its password into RL4SYS_STREAM_REDIS_PASSWORD" in answer.out
+    assert "refused the user or its password" in answer.out
+    assert "-> put the right one into RL4SYS_STREAM_REDIS_PASSWORD" in answer.out
     assert SECRET not in answer.out + answer.err
+
+
+@pytest.mark.parametrize(
+    "command", [("status",), ("doctor",), ("worker", "--client", "x"), ("dispatcher",)]
+)
+def test_a_broker_that_asks_for_a_password_is_told_from_one_that_refuses_it(run, bare_url, command):
+    """In words of ours: the broker's own are about HELLO, which no user has ever typed."""
+    answer = run(*command, redis_url=bare_url)
+    assert answer.code == (ExitCode.FAILURE if command == ("doctor",) else ExitCode.UNAVAILABLE)
+    printed = answer.out + answer.err
+    assert f"the broker at {bare_url} asks for a password and got none" in printed
+    assert "put it into RL4SYS_STREAM_REDIS_PASSWORD, or its file's path into" in printed
+    assert "HELLO" not in printed
 
 
 def test_a_password_in_a_command_line_is_refused(run, redis_url, password):
