@@ -151,7 +151,7 @@ def status(client: str | None, redis_url: str | None, as_json: bool) -> None:
             "VERSION",
             "STEPS",
             "EPISODES",
-            "MEAN RETURN",
+            "RETURN",
             "LAG",
             "BACKLOG",
             "AGENTS",
@@ -235,6 +235,8 @@ def audit(client: str, redis_url: str | None, as_json: bool) -> None:
         raise AuditError(f"the balance of {client} does not close for {open_ones}")
 
 
+_ALWAYS_SHOWN = frozenset({"accepted", "trained", "pending"})
+"""The columns of `audit` that stand in the table even if they are all zeros."""
 _COLUMNS = (
     "accepted",
     "trained",
@@ -261,14 +263,20 @@ def _audit_json(report: AuditReport) -> dict[str, Any]:
 
 
 def _echo_audit(report: AuditReport) -> None:
+    # All of them need 113 columns of a terminal that has 80.
+    names = [
+        name
+        for name in _COLUMNS
+        if name in _ALWAYS_SHOWN or any(getattr(a, name) for a in report.agents)
+    ]
     rows: list[tuple[object, ...]] = [
-        (a.agent_id, *(getattr(a, name) for name in _COLUMNS), "closes" if a.closes else "OPEN")
+        (a.agent_id, *(getattr(a, name) for name in names), "closes" if a.closes else "OPEN")
         for a in report.agents
     ]
     rows.append(
-        ("total", *(report.total(name) for name in _COLUMNS), "closes" if report.closes else "OPEN")
+        ("total", *(report.total(name) for name in names), "closes" if report.closes else "OPEN")
     )
-    echo_table(("AGENT", *(name.upper() for name in _COLUMNS), "BALANCE"), rows)
+    echo_table(("AGENT", *(name.upper() for name in names), "BALANCE"), rows)
     share = report.steps / report.accepted_steps if report.accepted_steps else 0.0
     click.echo(f"steps trained: {report.steps} of {report.accepted_steps} accepted ({share:.1%})")
     for agent in report.agents:

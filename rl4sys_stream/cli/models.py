@@ -50,16 +50,15 @@ def list_command(client: str, redis_url: str | None, as_json: bool) -> None:
         click.echo(f"{client} has no version yet; its worker publishes the first one")
         return
     echo_table(
-        ("VERSION", "PUBLISHED (UTC)", "KIND", "BYTES", "STEPS", "MEAN RETURN", "TOKEN"),
+        ("VERSION", "PUBLISHED (UTC)", "KIND", "BYTES", "STEPS", "RETURN"),
         [
             (
                 one["version"],
                 _utc(one["time_ms"]),
                 "keyframe" if one["full_bytes"] else "diff",
                 one["full_bytes"] or one["diff_bytes"],
-                one["provenance"].get("steps", 0),
+                int(one["metrics"].get("time/total_timesteps", 0)),
                 _rounded(one["metrics"].get("rollout/ep_rew_mean")),
-                one["token"],
             )
             for one in found
         ],

@@ -55,13 +55,13 @@ def ask(run, redis_url, trained):
 
 
 def test_status_shows_how_far_training_is(ask, trained):
-    """One line a client, readable in a terminal of 100 columns."""
+    """One line a client, readable in a terminal of 80 columns for a name as long as most."""
     answer = ask("status", "--client", "C")
     assert answer.code == ExitCode.OK
     header, row, *rest = answer.out.splitlines()
     assert header.split()[:4] == ["CLIENT", "WORKER", "VERSION", "STEPS"]
     assert row.split()[:4] == [trained, "stopped", "3", str(2 * 4 * STEPS)]
-    assert len(header) <= 100
+    assert len(header) - len(trained) + len("lunar_lander") <= 80
     assert f"  -> rl4sys-stream dispatcher, or rl4sys-stream worker --client {trained}" in rest
     assert "  no agent is running (1 seen before)" in rest
 
@@ -85,12 +85,14 @@ def test_audit_closes_over_what_was_sent(ask):
     """Eight accepted, eight trained."""
     answer = ask("audit", "--client", "C")
     assert answer.code == ExitCode.OK
-    row = answer.out.splitlines()[1].split()
-    assert row == ["app-1", "8", "8", "0", "0", "0", "0", "0", "0", "0", "closes"]
+    header, row, *_ = answer.out.splitlines()
+    assert header.split() == ["AGENT", "ACCEPTED", "TRAINED", "PENDING", "BALANCE"]
+    assert row.split() == ["app-1", "8", "8", "0", "closes"]
     assert "steps trained: 128 of 128 accepted (100.0%)" in answer.out
     said = json.loads(ask("audit", "--client", "C", "--json").out)
     assert said["closes"]
     assert said["total"]["trained"] == 8
+    assert said["total"]["quarantined"] == 0, "programs are told the zeros, too"
 
 
 def test_clients_list_says_what_each_is(ask, trained):
@@ -108,6 +110,7 @@ def test_models_list_and_show_describe_the_versions(ask):
     """Newest first; one of them in full, read and checked against its digest."""
     rows = ask("models", "list", "--client", "C").out.splitlines()
     assert [row.split()[0] for row in rows] == ["VERSION", "3", "2", "1"]
+    assert max(map(len, rows)) <= 80
     shown = ask("models", "show", "--client", "C", "3").out
     assert "agents                       {'app-1': [5, 6, 7, 8]}" in shown
     assert "train/approx_kl" in shown
@@ -116,6 +119,15 @@ def test_models_list_and_show_describe_the_versions(ask):
     told = json.loads(ask("models", "show", "--client", "C", "3", "--json").out)
     assert told["digest"] == listed[0]["digest"]
     assert told["provenance"]["trajectories"] == 4
+
+
+def test_models_list_counts_steps_as_status_does(ask):
+    """From the client's beginning to that version."""
+    rows = [row.split() for row in ask("models", "list", "--client", "C").out.splitlines()]
+    steps = rows[0].index("STEPS") - len(rows[0])
+    counted = [row[steps] for row in rows[1:]]
+    assert counted == [str(2 * 4 * STEPS), str(4 * STEPS), "0"]
+    assert ask("status", "--client", "C").out.splitlines()[1].split()[3] == counted[0]
 
 
 def test_doctor_finds_nothing_wrong(ask, trained):
@@ -182,6 +194,7 @@ def test_an_open_balance_fails_the_audit(run, redis_url, client_name):
     answer = run("audit", "--client", client_name, redis_url=redis_url)
     assert answer.code == ExitCode.FAILURE
     assert "OPEN" in answer.out
+    assert "MISSING" in answer.out.splitlines()[0]
     assert answer.err == f"error: the balance of {client_name} does not close for app-1\n"
     doctor = run("doctor", redis_url=redis_url).out
     assert f"FAULT client {client_name}: 2 trajectories are not accounted for" in doctor
