@@ -37,8 +37,9 @@ def log_event(logger: logging.Logger, level: int, event: str, /, **fields: objec
 class StateLog:
     """Logs a condition when it changes, not each time it is seen.
 
-    `set("broker", "down", ...)` logs the first time and whenever the state differs from the last;
-    the number of repeats in between goes out as `repeats`.
+    `set("broker", "down", ...)` logs the first time and whenever the state differs from the last.
+    If the state before was seen more than once, it goes out as `before`, and how often it was seen
+    as `before_times`.
     """
 
     def __init__(self, logger: logging.Logger, **fields: object) -> None:
@@ -48,13 +49,13 @@ class StateLog:
 
     def set(self, name: str, state: str, *, level: int = logging.WARNING, **fields: object) -> bool:
         """Note that `name` is in `state`; True if that is news."""
-        old, repeats = self._states.get(name, ("", 0))
+        old, times = self._states.get(name, ("", 0))
         if old == state:
-            self._states[name] = (state, repeats + 1)
+            self._states[name] = (state, times + 1)
             return False
-        self._states[name] = (state, 0)
-        if repeats:
-            fields["repeats"] = repeats
+        self._states[name] = (state, 1)
+        if times > 1:
+            fields |= {"before": old, "before_times": times}
         log_event(self._logger, level, f"{name}.{state}", **self._fields, **fields)
         return True
 

@@ -64,10 +64,12 @@ class LunarLanderSim:
         for iteration in range(num_iterations):
             self._returns.append(self._play(self._seed + iteration, max_moves))
             mean = sum(self._returns) / len(self._returns)
-            if not self._quiet and (iteration + 1) % REPORT_EVERY == 0:
+            full = len(self._returns) == WINDOW
+            landed = target_return is not None and full and mean >= target_return
+            last = landed or iteration + 1 == num_iterations
+            if not self._quiet and (last or (iteration + 1) % REPORT_EVERY == 0):
                 self._report(iteration + 1, mean)
-            if target_return is not None and len(self._returns) == WINDOW and mean >= target_return:
-                self._report(iteration + 1, mean)
+            if landed:
                 break
         return sum(self._returns) / max(len(self._returns), 1)
 

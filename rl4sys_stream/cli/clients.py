@@ -14,6 +14,7 @@ from rl4sys_stream.cli.group import CommandGroup
 from rl4sys_stream.cli.options import (
     as_json_option,
     broker_option,
+    counted,
     echo_json,
     echo_table,
     open_broker,
@@ -121,5 +122,5 @@ def delete_command(client: str, redis_url: str | None, yes: bool, force: bool) -
     if not yes and not _confirmed(f"Delete everything of {client!r}, untrained trajectories too?"):
         return ExitCode.FAILURE
     removed = delete_client(broker, keys, force=force, wall_ms=time.time_ns() // 1_000_000)
-    click.echo(f"{client}: deleted ({removed} keys)")
+    click.echo(f"{client}: deleted ({counted(removed, 'key', 'keys')})")
     return ExitCode.OK

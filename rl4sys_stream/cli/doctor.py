@@ -26,7 +26,7 @@ from rl4sys_stream.broker.registry import (
 )
 from rl4sys_stream.broker.server_facts import ServerFacts, read_facts
 from rl4sys_stream.cli.inspect import worker_next_move, worker_state
-from rl4sys_stream.cli.options import as_json_option, broker_option, echo_json, resolve
+from rl4sys_stream.cli.options import as_json_option, broker_option, counted, echo_json, resolve
 from rl4sys_stream.config import load_config
 from rl4sys_stream.dispatcher.report import read_dispatchers
 from rl4sys_stream.errors import (
@@ -89,7 +89,7 @@ def doctor(redis_url: str | None, as_json: bool) -> int:
     if as_json:
         echo_json({"faults": faults, "findings": [asdict(finding) for finding in findings]})
     else:
-        click.echo(f"{faults} fault{'s' if faults != 1 else ''}" if faults else "all well")
+        click.echo(counted(faults, "fault", "faults") if faults else "all well")
     return ExitCode.FAILURE if faults else ExitCode.OK
 
 
@@ -175,8 +175,10 @@ def _dispatchers(broker: Broker) -> Finding:
             "none is running, so nobody starts or restarts workers",
             "rl4sys-stream dispatcher, or a worker by hand for each client",
         )
-    running = ", ".join(f"{one.dispatcher_id} with {len(one.clients)} workers" for one in live)
-    return Finding("dispatcher", "ok", running)
+    running = (
+        f"{one.dispatcher_id} with {counted(len(one.clients), 'worker', 'workers')}" for one in live
+    )
+    return Finding("dispatcher", "ok", ", ".join(running))
 
 
 def _server(facts: ServerFacts) -> Iterator[Finding]:
@@ -251,7 +253,8 @@ def _client(broker: Broker, name: str) -> Iterator[Finding]:
             yield Finding(
                 check,
                 "fault",
-                f"{_unaccounted(report)} trajectories are not accounted for",
+                counted(_unaccounted(report), "trajectory is", "trajectories are")
+                + " not accounted for",
                 f"rl4sys-stream audit --client {name}",
             )
         yield from _refused_agents(broker, keys, check)

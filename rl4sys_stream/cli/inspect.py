@@ -24,6 +24,7 @@ from rl4sys_stream.broker.stream import TrajectoryStream
 from rl4sys_stream.cli.options import (
     as_json_option,
     broker_option,
+    counted,
     echo_json,
     echo_table,
     open_broker,
@@ -288,7 +289,8 @@ def _echo_audit(report: AuditReport) -> None:
                 "that starts in that folder sends them"
             )
     if report.anonymous:
-        click.echo(f"{report.anonymous} quarantined entries name no agent")
+        entries = counted(report.anonymous, "quarantined entry names", "quarantined entries name")
+        click.echo(f"{entries} no agent")
     for agent in report.agents:
         if agent.inconsistent:
             click.echo(f"{agent.agent_id}: {agent.inconsistent}")

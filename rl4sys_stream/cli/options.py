@@ -23,6 +23,7 @@ from rl4sys_stream.telemetry import redact_url
 __all__ = [
     "as_json_option",
     "broker_option",
+    "counted",
     "echo_json",
     "echo_table",
     "open_broker",
@@ -93,6 +94,11 @@ def open_broker(redis_url: str | None, *, timeout_s: float = 5.0) -> Broker:
     click.get_current_context().call_on_close(broker.close)
     broker.ping()
     return broker
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """A number with its noun: "1 worker", "2 workers"."""
+    return f"{number} {one if number == 1 else many}"
 
 
 def echo_json(value: object) -> None:

@@ -103,6 +103,7 @@ class Worker:
             raise
         else:
             self._report("stopped")
+            log_event(logger, logging.INFO, "worker.stopped", client=self._keys.client)
         finally:
             self._broker.close()
 

@@ -382,7 +382,7 @@ class Session:
             trajectories=settlement.provenance.trajectories,
             steps=settlement.counts.steps,
             ep_rew_mean=_rounded(metrics.get("rollout/ep_rew_mean")),
-            policy_lag_max=metrics.get("policy/lag_max", 0),
+            policy_lag_max=int(metrics.get("policy/lag_max", 0)),
         )
 
     def _pruned_keys(self, pruned: tuple[ManifestEntry, ...]) -> tuple[str, ...]:

@@ -117,6 +117,16 @@ def test_the_lunar_lander_example_runs_as_in_rl4sys(up: Up) -> None:
     eventually(lambda: up.audit("lunar_lander")["total"]["pending"] == 30, 20)
 
 
+def test_a_lunar_lander_run_shorter_than_its_reports_says_how_it_went(up: Up) -> None:
+    """Once, at its end."""
+    output = up.run(
+        "examples.lunar.lunar_lander",
+        *("--number-of-iterations", "3", "--number-of-moves", "50"),
+        *("--client-id", "short_run", "--redis-url", up.url),
+    )
+    assert output.count("episodes=3 mean_return=") == len(output.splitlines()) == 1
+
+
 def test_the_quickstart_runs(up: Up) -> None:
     """The system never waits, and every job's late reward arrives."""
     environ = {**up.environ, "RL4SYS_STREAM_REDIS_URL": up.url}

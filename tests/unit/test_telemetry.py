@@ -64,7 +64,7 @@ def test_the_password_of_every_url_in_a_text_is_replaced(text, shown, lines):
 
 
 def test_a_condition_is_logged_when_it_changes(lines):
-    """With how often it was seen in between."""
+    """With how often the state before was seen, named so that it is not taken for the new one's."""
     log = StateLog(LOGGER, client="c")
     assert log.get("broker") == ""
     assert log.set("broker", "down", error="x")
@@ -76,7 +76,7 @@ def test_a_condition_is_logged_when_it_changes(lines):
     assert lines() == [
         "broker.down client=c error=x",
         "lease.held client=c",
-        "broker.up client=c repeats=3",
+        "broker.up client=c before=down before_times=4",
         "broker.down client=c",
     ]
 

@@ -165,7 +165,7 @@ class LiveDisplay:
         rows.add_row("model", f"version {progress.version}   policy lag {progress.lag:.1f}")
         rows.add_row(
             "stream",
-            f"backlog {progress.backlog} trajectories   trained on {progress.trained_share:.1%}",
+            f"backlog {progress.backlog}   trained on {progress.trained_share:.1%}",
         )
         minutes, seconds = divmod(int(now - self._began), 60)
         foot = Text(f"{minutes}:{seconds:02d}  {progress.phase}", style="dim")

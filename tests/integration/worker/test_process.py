@@ -54,6 +54,7 @@ def test_the_command_registers_trains_and_ends_as_asked(world):
     password = world.url.split("@")[0].rpartition(":")[2]
     assert password not in log
     assert "worker.committed" in log
+    assert f"worker.stopped client={world.client}" in log.splitlines()[-1]
     world.check_exactly_once()
 
 
