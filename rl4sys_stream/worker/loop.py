@@ -177,6 +177,7 @@ class Worker:
             plan = self._make_plan()
             self._log.set("worker.broker", "up", level=logging.INFO)
             if plan is not None:
+                self._over("worker.client", "not_registered", now="registered")
                 return plan
             if self._log.set("worker.client", "not_registered", broker=self._address.public_url):
                 self._report("waiting", detail="the client is not registered")
@@ -189,11 +190,16 @@ class Worker:
                 self._unreleased.release()
                 self._unreleased = None
             if lease.acquire():
-                self._log.set("worker.lease", "taken", level=logging.DEBUG)
+                self._over("worker.lease", "held_by_another", now="taken")
                 return True
             self._log.set("worker.lease", "held_by_another", level=logging.INFO)
             self._pause(WAIT_S)
         return False
+
+    def _over(self, name: str, waiting: str, *, now: str) -> None:
+        """Say that a wait has ended, if there was one."""
+        waited = self._log.get(name) == waiting
+        self._log.set(name, now, level=logging.INFO if waited else logging.DEBUG)
 
     def _session(self, plan: WorkerPlan, token: str, health: Health) -> None:
         torch.set_num_threads(plan.settings.torch_threads)

@@ -187,6 +187,7 @@ def test_a_second_worker_waits_and_takes_over(world):
     assert later.token != head.token
     assert later.lineage == head.lineage
     assert second.poll() is None
+    second.says("worker.lease.taken")
     world.check_exactly_once()
 
 
@@ -200,6 +201,7 @@ def test_a_worker_without_definition_waits_for_the_registration(world):
     feeder = world.feeder()
     feeder.send(ROLLOUT)
     world.reaches(2)
+    worker.says("worker.client.registered")
     world.check_exactly_once()
 
 

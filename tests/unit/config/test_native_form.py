@@ -107,7 +107,7 @@ def test_aliases_are_read_as_the_name_they_stand_for_and_say_so(load, alias, nam
             "a number > 0, not null",
         ),
         ({"communication": {"timeout": 0}}, "communication.timeout", "a number > 0, not 0"),
-        ({"agent": {"drop_policy": "blok"}}, "agent.drop_policy", "not 'blok'"),
+        ({"agent": {"drop_policy": "wait"}}, "agent.drop_policy", "not 'wait'"),
         ({"agent": {"seed": True}}, "agent.seed", "not true"),
         ({"worker": {"lease_s": 0}}, "worker.lease_s", "a number > 0, not 0"),
         (
