@@ -12,7 +12,7 @@ from rl4sys_stream.broker.lease import LeaseState
 from rl4sys_stream.broker.registry import WorkerReport
 from rl4sys_stream.cli import main
 from rl4sys_stream.cli.inspect import worker_next_move, worker_state
-from rl4sys_stream.cli.options import echo_json, echo_table
+from rl4sys_stream.cli.options import counted, echo_json, echo_table
 from rl4sys_stream.errors import ExitCode
 
 PAGE = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -192,3 +192,9 @@ def test_json_loses_the_passwords_of_urls(capsys):
     """Wherever in the data they are."""
     echo_json({"a": ["redis://:hunter2@host:1/0"]})
     assert "redis://:***@host:1/0" in capsys.readouterr().out
+
+
+def test_one_of_a_thing_is_not_called_many():
+    """As doctor and audit do it: zero is many."""
+    said = [counted(number, "worker", "workers") for number in (0, 1, 2)]
+    assert said == ["0 workers", "1 worker", "2 workers"]
