@@ -5,7 +5,7 @@ settled already is a duplicate. A number below the agent's floor that is neither
 pending was destroyed by a third party: it counts as skipped and the watermark passes it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 import msgspec
@@ -14,7 +14,7 @@ from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.errors import WireFormatError
 
-__all__ = ["AgentLedger", "LedgerRecord", "Outcome", "read_ledgers"]
+__all__ = ["AgentLedger", "LedgerRecord", "Outcome", "parse_ledgers", "read_ledgers"]
 
 
 class Outcome(StrEnum):
@@ -137,13 +137,22 @@ def read_ledgers(broker: Broker, keys: ClientKeys) -> dict[str, LedgerRecord]:
     """agent_id -> ledger, for every agent that ever had a number settled.
 
     Raises:
+        WireFormatError: As for `parse_ledgers`.
+    """
+    return parse_ledgers(keys.seq, broker.hash_all(keys.seq))
+
+
+def parse_ledgers(key: str, fields: Mapping[bytes, bytes]) -> dict[str, LedgerRecord]:
+    """agent_id -> ledger, as the hash `key` holds them.
+
+    Raises:
         WireFormatError: If one does not decode: the watermarks decide what is trained, so a
             guess would train something twice.
     """
     found: dict[str, LedgerRecord] = {}
-    for name, data in broker.hash_all(keys.seq).items():
+    for name, data in fields.items():
         try:
             found[name.decode()] = msgspec.json.decode(data, type=LedgerRecord)
         except (ValueError, msgspec.MsgspecError) as error:
-            raise WireFormatError(f"{keys.seq} field {name!r} does not decode: {error}") from error
+            raise WireFormatError(f"{key} field {name!r} does not decode: {error}") from error
     return found

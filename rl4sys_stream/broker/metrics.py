@@ -1,6 +1,6 @@
 """Training and rollout metrics: one stream a client, written by the commits, trimmed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import msgspec
@@ -8,7 +8,7 @@ import msgspec
 from rl4sys_stream.broker.connection import Broker, translate
 from rl4sys_stream.broker.keys import ClientKeys
 
-__all__ = ["MetricsRecord", "read_metrics"]
+__all__ = ["MetricsRecord", "parse_metrics", "read_metrics"]
 
 
 class MetricsRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +37,13 @@ def read_metrics(
         else:
             reply = broker.redis.xrevrange(keys.metrics, count=count)
     rows = cast("list[tuple[bytes, dict[bytes, bytes]]]", reply)
+    return parse_metrics(rows if after else reversed(rows))
+
+
+def parse_metrics(rows: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[MetricsRecord]:
+    """The records in `rows` (entry id, fields); those that do not decode are left out."""
     found = []
-    for entry_id, fields in rows if after else reversed(rows):
+    for entry_id, fields in rows:
         try:
             record = msgspec.json.decode(fields[b"m"], type=MetricsRecord)
         except (KeyError, ValueError, msgspec.MsgspecError):

@@ -25,6 +25,9 @@ __all__ = [
     "make_definition",
     "overruled",
     "parse_definition",
+    "parse_heartbeats",
+    "parse_registration",
+    "parse_worker_report",
     "read_heartbeats",
     "read_registration",
     "read_worker_report",
@@ -213,7 +216,15 @@ def read_registration(broker: Broker, keys: ClientKeys) -> Registration | None:
     Raises:
         WireFormatError: If what is there does not decode.
     """
-    fields = broker.hash_all(keys.spec)
+    return parse_registration(keys.client, broker.hash_all(keys.spec))
+
+
+def parse_registration(client: str, fields: Mapping[bytes, bytes]) -> Registration | None:
+    """The registration of `client` that `fields` hold, None where they hold none.
+
+    Raises:
+        WireFormatError: If they do not decode.
+    """
     if b"spec" not in fields or b"lineage" not in fields:
         return None
     try:
@@ -227,7 +238,7 @@ def read_registration(broker: Broker, keys: ClientKeys) -> Registration | None:
             created_ms=int(fields.get(b"created_ms", b"0")),
         )
     except (ValueError, msgspec.MsgspecError) as error:
-        raise WireFormatError(f"the spec of {keys.client} does not decode: {error}") from error
+        raise WireFormatError(f"the spec of {client} does not decode: {error}") from error
 
 
 def require_registration(broker: Broker, keys: ClientKeys) -> Registration:
@@ -288,8 +299,13 @@ def write_heartbeat(broker: Broker, keys: ClientKeys, heartbeat: AgentHeartbeat)
 
 def read_heartbeats(broker: Broker, keys: ClientKeys) -> dict[str, AgentHeartbeat]:
     """agent_id -> last report; reports that do not decode are left out."""
+    return parse_heartbeats(broker.hash_all(keys.agents))
+
+
+def parse_heartbeats(fields: Mapping[bytes, bytes]) -> dict[str, AgentHeartbeat]:
+    """agent_id -> report; those of `fields` that do not decode are left out."""
     found: dict[str, AgentHeartbeat] = {}
-    for name, data in broker.hash_all(keys.agents).items():
+    for name, data in fields.items():
         try:
             found[name.decode()] = msgspec.json.decode(data, type=AgentHeartbeat)
         except (ValueError, msgspec.MsgspecError):
@@ -305,8 +321,11 @@ def write_worker_report(broker: Broker, keys: ClientKeys, report: WorkerReport) 
 def read_worker_report(broker: Broker, keys: ClientKeys) -> WorkerReport | None:
     """The worker's last report, None if there was never one."""
     data = broker.hash_get(keys.worker, "report")[0]
-    if data is None:
-        return None
+    return None if data is None else parse_worker_report(data)
+
+
+def parse_worker_report(data: bytes) -> WorkerReport | None:
+    """The report in `data`, None if it does not decode."""
     try:
         return msgspec.json.decode(data, type=WorkerReport)
     except (ValueError, msgspec.MsgspecError):

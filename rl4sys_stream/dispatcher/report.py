@@ -1,11 +1,19 @@
 """What dispatchers say of themselves, so that `status` and `doctor` can tell that one is there."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.keys import DISPATCHERS_KEY
 
-__all__ = ["DispatcherReport", "forget_dispatcher", "read_dispatchers", "write_dispatcher"]
+__all__ = [
+    "DispatcherReport",
+    "forget_dispatcher",
+    "parse_dispatchers",
+    "read_dispatchers",
+    "write_dispatcher",
+]
 
 LIVE_MS = 10_000
 """A dispatcher that reported within this long counts as running."""
@@ -46,8 +54,13 @@ def write_dispatcher(broker: Broker, report: DispatcherReport) -> None:
 
 def read_dispatchers(broker: Broker) -> list[DispatcherReport]:
     """The last report of every dispatcher, newest first; those that do not decode are left out."""
+    return parse_dispatchers(broker.hash_all(DISPATCHERS_KEY))
+
+
+def parse_dispatchers(fields: Mapping[bytes, bytes]) -> list[DispatcherReport]:
+    """The reports in `fields`, newest first; those that do not decode are left out."""
     found = []
-    for data in broker.hash_all(DISPATCHERS_KEY).values():
+    for data in fields.values():
         try:
             found.append(msgspec.json.decode(data, type=DispatcherReport))
         except (ValueError, msgspec.MsgspecError):
