@@ -31,7 +31,7 @@ Errors of redis, msgspec and the operating system are translated at the edge tha
 """
 
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 __all__ = [
     "AuditError",
@@ -62,6 +62,16 @@ __all__ = [
     "WireFormatError",
     "WireLimitError",
 ]
+
+
+MAX_MESSAGE_CHARS: Final = 4000
+MAX_PATH_CHARS: Final = 200
+
+
+def _fit(text: str, limit: int) -> str:
+    """`text` so that a terminal and a log can show it: it may quote whatever somebody sent."""
+    text = text.encode("utf-8", "backslashreplace").decode()  # halves of surrogate pairs
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 class ExitCode(IntEnum):
@@ -96,6 +106,9 @@ class StreamError(Exception):
 
     exit_code: ClassVar[ExitCode] = ExitCode.FAILURE
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_fit(message, MAX_MESSAGE_CHARS))
+
 
 class ConfigError(StreamError, ValueError):
     """A setting is unknown, mistyped or impossible.
@@ -107,6 +120,7 @@ class ConfigError(StreamError, ValueError):
     exit_code = ExitCode.CONFIG
 
     def __init__(self, message: str, *, path: str = "") -> None:
+        path = _fit(path, MAX_PATH_CHARS)
         super().__init__(f"{path}: {message}" if path else message)
         self.path = path
 

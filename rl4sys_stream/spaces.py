@@ -29,6 +29,8 @@ __all__ = [
 
 MAX_FLAT_DIM: Final = 1 << 20
 """Largest flattened observation, in numbers (4 MiB as float32)."""
+MAX_AXES: Final = 32
+"""As many as every release of numpy can hold."""
 
 
 def _whole_number(value: object, what: str) -> int:
@@ -57,7 +59,7 @@ def _finite_bound(value: object) -> float | None:
         return None
     try:
         bound = float(value)  # type: ignore[arg-type]  # that is what is being found out
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         bound = math.nan
     if math.isnan(bound):
         raise ConfigError(
@@ -89,9 +91,15 @@ class Box:
         object.__setattr__(self, "shape", _axes(self.shape))
         object.__setattr__(self, "low", _finite_bound(self.low))
         object.__setattr__(self, "high", _finite_bound(self.high))
-        if any(axis < 1 for axis in self.shape) or math.prod(self.shape) > MAX_FLAT_DIM:
-            msg = f"a Box needs positive axes and at most {MAX_FLAT_DIM} elements, not {self.shape}"
-            raise ConfigError(msg)
+        if (
+            len(self.shape) > MAX_AXES
+            or any(not 1 <= axis <= MAX_FLAT_DIM for axis in self.shape)
+            or math.prod(self.shape) > MAX_FLAT_DIM
+        ):
+            raise ConfigError(
+                f"a Box needs positive axes, at most {MAX_AXES} of them, and at most "
+                f"{MAX_FLAT_DIM} elements, not {self.shape}"
+            )
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ConfigError(f"a Box needs low < high, not {self.low} and {self.high}")
 
@@ -160,9 +168,16 @@ def _integer(value: object) -> int:
 def _bound(value: object) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         raise ConfigError(f"a bound must be a finite number or left out, not {value!r}")
     return float(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
 
 
 def as_space(value: object, *, path: str = "space") -> Space:

@@ -20,6 +20,7 @@ import xxhash
 
 from rl4sys_stream.algorithms.base import AlgorithmState, StateArray
 from rl4sys_stream.errors import DigestError, WireFormatError, WireLimitError
+from rl4sys_stream.wire.format import MAX_EXACT_INTEGER
 
 __all__ = ["check_fits", "decode_state", "encode_state"]
 
@@ -101,9 +102,11 @@ def decode_state(data: bytes) -> AlgorithmState:
         if array.name in arrays:
             raise WireFormatError(f"array {array.name!r} is in the checkpoint twice")
         flat = np.frombuffer(payload[: array.size_bytes], array.dtype)
-        arrays[array.name] = flat.astype(flat.dtype.newbyteorder("="), copy=False).reshape(
-            array.shape
-        )
+        try:
+            shaped = flat.reshape(array.shape)
+        except ValueError:  # no elements, but axes that no array can have: 2**40 x 2**40 x 0
+            raise WireFormatError(f"array {array.name!r} has an impossible shape") from None
+        arrays[array.name] = shaped.astype(shaped.dtype.newbyteorder("="), copy=False)
         payload = payload[array.size_bytes :]
     return AlgorithmState(header.algorithm, header.numbers, arrays)
 
@@ -142,7 +145,7 @@ def check_fits(state: AlgorithmState, own: AlgorithmState) -> None:
         if theirs.keys() != ours.keys():
             raise WireFormatError(f"the checkpoint holds {sorted(theirs)}, not {sorted(ours)}")
     for name, number in state.numbers.items():
-        if not (math.isfinite(number) and number >= 0):
+        if not 0 <= number <= MAX_EXACT_INTEGER:  # NaN is not, either
             raise WireFormatError(f"{name} in the checkpoint is {number}, which no counter can be")
     for name, array in own.arrays.items():
         given = state.arrays[name]

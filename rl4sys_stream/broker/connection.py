@@ -17,6 +17,7 @@ from redis.connection import parse_url
 from redis.retry import Retry
 
 from rl4sys_stream.broker.credentials import recall_password
+from rl4sys_stream.config.address import MAX_URL_CHARS
 from rl4sys_stream.errors import (
     BrokerAuthError,
     BrokerError,
@@ -134,6 +135,11 @@ class BrokerAddress:
             ConfigError: If the URL or the password file cannot be read.
         """
         environ = os.environ if environ is None else environ
+        if len(url) > MAX_URL_CHARS or not url.isprintable():
+            raise ConfigError(
+                f"a broker URL has at most {MAX_URL_CHARS} printable characters; "
+                "percent-encode others"
+            )
         try:
             options = dict(parse_url(url))
         except ValueError as error:
@@ -148,6 +154,7 @@ class BrokerAddress:
                 f"{_public(url)!r} has the unknown option {unknown[0]!r}; TLS options begin with "
                 "ssl_, everything else has a setting of its own"
             )
+        _check_options(url, options)
         if not options.get("password"):
             host, port = str(options.get("host", "localhost")), int(options.get("port", 6379))
             found = _password(environ)
@@ -198,6 +205,19 @@ class BrokerAddress:
             driver_info=None,
         )
         return redis.Redis(connection_pool=pool, retry=Retry(NoBackoff(), 0))
+
+
+def _check_options(url: str, options: dict[str, Any]) -> None:
+    """Refuse what a connection would stumble over when it is made, such as a port in words."""
+    try:
+        if "port" in options:  # as a query parameter it is a string still
+            options["port"] = int(options["port"])
+        BrokerAddress(_public(url), url, options).connection(timeout_s=1.0, name="check")
+    # TypeError: ssl_ options without rediss://.
+    except (redis.RedisError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{_public(url)!r} is no broker URL: an option in it is wrong ({_public(str(error))})"
+        ) from None
 
 
 def _public(url: str) -> str:

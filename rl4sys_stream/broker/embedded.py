@@ -28,8 +28,9 @@ import msgspec
 from rl4sys_stream.broker.server_binary import find_server
 from rl4sys_stream.broker.server_process import ServerProcess
 from rl4sys_stream.clock import Clock, SystemClock
-from rl4sys_stream.errors import ServerStartError
+from rl4sys_stream.errors import ServerStartError, WireFormatError
 from rl4sys_stream.telemetry import log_event
+from rl4sys_stream.wire.json import decode_json
 
 __all__ = ["AppendFsync", "EmbeddedServer"]
 
@@ -255,8 +256,9 @@ class EmbeddedServer:
 
     def _read_record(self) -> _Record | None:
         try:
-            return msgspec.json.decode((self._data_dir / "server.json").read_bytes(), type=_Record)
-        except (OSError, msgspec.DecodeError):
+            data = (self._data_dir / "server.json").read_bytes()
+            return decode_json(data, _Record, "server.json")
+        except (OSError, WireFormatError):
             return None  # not written yet, or by something else: start afresh
 
     def _launch(self, lock: int) -> None:

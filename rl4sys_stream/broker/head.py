@@ -8,6 +8,7 @@ import msgspec
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.errors import WireFormatError
+from rl4sys_stream.wire.json import decode_json
 
 __all__ = ["Counts", "Head", "ManifestEntry", "head_fields", "parse_head", "read_head"]
 
@@ -107,12 +108,14 @@ def parse_head(fields: Mapping[bytes, bytes]) -> Head | None:
             lineage=fields[b"lineage"].decode(),
             model=fields[b"model"].decode(),
             checkpoint=fields[b"checkpoint"].decode(),
-            manifest=msgspec.json.decode(fields[b"manifest"], type=tuple[ManifestEntry, ...]),
-            counts=msgspec.json.decode(fields[b"counts"], type=Counts),
+            manifest=decode_json(fields[b"manifest"], tuple[ManifestEntry, ...], "the manifest"),
+            counts=decode_json(fields[b"counts"], Counts, "the counts"),
             retained=int(fields[b"retained"]),
             updated_ms=int(fields[b"updated_ms"]),
         )
-    except (KeyError, ValueError, msgspec.MsgspecError) as error:
+    except WireFormatError:
+        raise
+    except (KeyError, ValueError) as error:
         raise WireFormatError(f"the head does not decode: {error!r}") from error
 
 

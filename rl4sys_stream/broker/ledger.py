@@ -13,6 +13,7 @@ import msgspec
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.errors import WireFormatError
+from rl4sys_stream.wire.json import decode_json
 
 __all__ = ["AgentLedger", "LedgerRecord", "Outcome", "parse_ledgers", "read_ledgers"]
 
@@ -151,8 +152,10 @@ def parse_ledgers(key: str, fields: Mapping[bytes, bytes]) -> dict[str, LedgerRe
     """
     found: dict[str, LedgerRecord] = {}
     for name, data in fields.items():
+        what = f"{key} field {name!r}"
         try:
-            found[name.decode()] = msgspec.json.decode(data, type=LedgerRecord)
-        except (ValueError, msgspec.MsgspecError) as error:
-            raise WireFormatError(f"{key} field {name!r} does not decode: {error}") from error
+            agent_id = name.decode()
+        except UnicodeDecodeError as error:
+            raise WireFormatError(f"{what} does not decode: {error}") from error
+        found[agent_id] = decode_json(data, LedgerRecord, what)
     return found

@@ -7,6 +7,8 @@ import msgspec
 
 from rl4sys_stream.broker.connection import Broker, translate
 from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.errors import WireFormatError
+from rl4sys_stream.wire.json import decode_json
 
 __all__ = ["MetricsRecord", "parse_metrics", "read_metrics"]
 
@@ -45,8 +47,8 @@ def parse_metrics(rows: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[M
     found = []
     for entry_id, fields in rows:
         try:
-            record = msgspec.json.decode(fields[b"m"], type=MetricsRecord)
-        except (KeyError, ValueError, msgspec.MsgspecError):
+            record = decode_json(fields[b"m"], MetricsRecord, "the metrics")
+        except (KeyError, WireFormatError):
             continue
         found.append(msgspec.structs.replace(record, entry_id=entry_id.decode()))
     return found

@@ -15,6 +15,7 @@ from rl4sys_stream.broker.keys import CLIENTS_KEY, ClientKeys, is_client_name
 from rl4sys_stream.config import ClientSpec, PPOParameters, WorkerSettings
 from rl4sys_stream.config.schema import read_struct
 from rl4sys_stream.errors import SpecMismatchError, UnknownClientError, WireFormatError
+from rl4sys_stream.wire.json import decode_json
 
 __all__ = [
     "AgentHeartbeat",
@@ -229,15 +230,15 @@ def parse_registration(client: str, fields: Mapping[bytes, bytes]) -> Registrati
         return None
     try:
         return Registration(
-            spec=ClientSpec.from_json(msgspec.json.decode(fields[b"spec"])),
-            definition=msgspec.json.decode(
-                fields.get(b"definition", b"{}"), type=dict[str, object]
+            spec=ClientSpec.from_bytes(fields[b"spec"]),
+            definition=decode_json(
+                fields.get(b"definition", b"{}"), dict[str, object], "the definition"
             ),
             lineage=fields[b"lineage"].decode(),
             lineage_epoch=int(fields.get(b"lineage_epoch", b"0")),
             created_ms=int(fields.get(b"created_ms", b"0")),
         )
-    except (ValueError, msgspec.MsgspecError) as error:
+    except ValueError as error:
         raise WireFormatError(f"the spec of {client} does not decode: {error}") from error
 
 
@@ -276,13 +277,20 @@ def record_definition(
     The one before stays readable in the field `definition_before`, with the time of the change.
     """
     old, new = broker.hash_get(keys.spec, "definition")[0], msgspec.json.encode(definition)
-    if old is not None and msgspec.json.decode(old) == msgspec.json.decode(new):
+    if old is not None and _same_json(old, new):
         return False
     changes: dict[str, bytes | str | int] = {"definition": new, "definition_changed_ms": wall_ms}
     if old is not None:
         changes["definition_before"] = old
     broker.hash_set(keys.spec, changes)
     return True
+
+
+def _same_json(left: bytes, right: bytes) -> bool:
+    try:
+        return bool(decode_json(left, object, "") == decode_json(right, object, ""))
+    except WireFormatError:  # what nobody can read is not what the worker has
+        return False
 
 
 def list_clients(broker: Broker) -> list[str]:
@@ -307,8 +315,8 @@ def parse_heartbeats(fields: Mapping[bytes, bytes]) -> dict[str, AgentHeartbeat]
     found: dict[str, AgentHeartbeat] = {}
     for name, data in fields.items():
         try:
-            found[name.decode()] = msgspec.json.decode(data, type=AgentHeartbeat)
-        except (ValueError, msgspec.MsgspecError):
+            found[name.decode()] = decode_json(data, AgentHeartbeat, "the heartbeat")
+        except ValueError:
             continue
     return found
 
@@ -327,6 +335,6 @@ def read_worker_report(broker: Broker, keys: ClientKeys) -> WorkerReport | None:
 def parse_worker_report(data: bytes) -> WorkerReport | None:
     """The report in `data`, None if it does not decode."""
     try:
-        return msgspec.json.decode(data, type=WorkerReport)
-    except (ValueError, msgspec.MsgspecError):
+        return decode_json(data, WorkerReport, "the report")
+    except WireFormatError:
         return None

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-import msgspec
 
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import ManifestEntry, read_head
@@ -21,6 +20,7 @@ from rl4sys_stream.cli.options import (
 from rl4sys_stream.config import check_client_id
 from rl4sys_stream.errors import UnknownVersionError
 from rl4sys_stream.model_store.subscriber import ModelSubscriber
+from rl4sys_stream.wire.json import decode_json
 
 __all__ = ["models"]
 
@@ -134,8 +134,8 @@ def _describe(broker: Broker, keys: ClientKeys, entry: ManifestEntry) -> dict[st
         "diff_bytes": entry.diff_bytes,
         "full_bytes": entry.full_bytes,
         "time_ms": int(found["time_ms"] or 0),
-        "provenance": msgspec.json.decode(found["provenance"] or "{}"),
-        "metrics": msgspec.json.decode(found["metrics"] or "{}"),
+        "provenance": decode_json(found["provenance"] or b"{}", object, "the provenance"),
+        "metrics": decode_json(found["metrics"] or b"{}", object, "the metrics"),
     }
 
 

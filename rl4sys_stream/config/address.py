@@ -8,11 +8,12 @@ from rl4sys_stream.config.schema import shown
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.telemetry import redact_url
 
-__all__ = ["check_redis_url", "url_from_server_address"]
+__all__ = ["MAX_URL_CHARS", "check_redis_url", "url_from_server_address"]
 
 SCHEMES: Final = ("redis", "rediss", "unix")
 PASSWORD_VARIABLES: Final = "RL4SYS_STREAM_REDIS_PASSWORD or RL4SYS_STREAM_REDIS_PASSWORD_FILE"  # noqa: S105 - names of variables, not a password
 
+MAX_URL_CHARS: Final = 4096
 _DEFAULT_PORT: Final = 6379
 _MAX_PORT: Final = 65_535
 _SERVER_ADDRESS: Final = re.compile(
@@ -45,6 +46,13 @@ def check_redis_url(url: object, *, allow_password: bool, path: str = "redis_url
     if not isinstance(url, str):
         raise ConfigError(
             f"expected a URL such as redis://localhost:6379, not {shown(url)}", path=path
+        )
+    if len(url) > MAX_URL_CHARS or not url.isprintable():
+        # Before anything looks for the password in it: that takes quadratic time.
+        raise ConfigError(
+            f"expected a URL of at most {MAX_URL_CHARS} printable characters; "
+            "percent-encode others",
+            path=path,
         )
     safe = without_secrets(url)
     try:
@@ -80,7 +88,9 @@ def url_from_server_address(address: object, *, path: str = "server_address") ->
     Raises:
         ConfigError: If it is neither.
     """
-    safe = without_secrets(address) if isinstance(address, str) else address
+    safe: object = address
+    if isinstance(address, str):
+        safe = without_secrets(address) if len(address) <= MAX_URL_CHARS else "a longer text"
     match = _SERVER_ADDRESS.fullmatch(address) if isinstance(address, str) else None
     if match is None:
         raise ConfigError(

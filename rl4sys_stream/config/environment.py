@@ -13,7 +13,7 @@ from typing import Final
 
 from rl4sys_stream.config.forms import read_native
 from rl4sys_stream.config.layers import Layer
-from rl4sys_stream.config.schema import nearest, shown
+from rl4sys_stream.config.schema import MAX_DEPTH, depth_above, nearest, shown
 from rl4sys_stream.errors import ConfigError
 
 __all__ = ["VARIABLES", "parse_value", "read_environment"]
@@ -90,9 +90,10 @@ def read_environment(environ: Mapping[str, str], layer: Layer) -> None:
 def parse_value(text: str) -> object:
     """`text` as JSON if it is JSON, else itself: 3 is a number, drop_newest and "3" are strings."""
     try:
-        return json.loads(text)
-    except ValueError:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError):
         return text
+    return text if depth_above(value, MAX_DEPTH) else value
 
 
 def _nested(parts: tuple[str, ...], value: object) -> dict[str, object]:

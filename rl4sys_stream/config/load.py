@@ -13,7 +13,7 @@ from rl4sys_stream.config.environment import read_environment
 from rl4sys_stream.config.forms import read_document, read_native
 from rl4sys_stream.config.hyperparameters import PPOParameters
 from rl4sys_stream.config.layers import Layer
-from rl4sys_stream.config.schema import message_of, read_struct
+from rl4sys_stream.config.schema import MAX_DEPTH, depth_above, message_of, read_struct
 from rl4sys_stream.config.settings import AgentSettings, WorkerSettings
 from rl4sys_stream.config.spec import NetworkSpec
 from rl4sys_stream.errors import ConfigError
@@ -24,6 +24,7 @@ __all__ = ["find_definition", "load_config"]
 S = TypeVar("S", bound=msgspec.Struct)
 
 MAX_FILE_BYTES: Final = 1 << 20
+_TOO_DEEP: Final = "is nested too deeply to be a configuration"
 WORKERS_DIR_VARIABLE: Final = "RL4SYS_STREAM_WORKERS_DIR"
 DEFAULT_WORKERS_DIR: Final = "workers"
 
@@ -153,7 +154,7 @@ def _read_json(path: Path) -> object:
         raise ConfigError(f"larger than {MAX_FILE_BYTES} bytes, so it is no configuration")
     try:
         # utf-8-sig: some editors put a byte order mark in front
-        return json.loads(
+        document: object = json.loads(
             data.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_constant
         )
     except UnicodeDecodeError as error:
@@ -163,15 +164,22 @@ def _read_json(path: Path) -> object:
             f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
         ) from None
     except RecursionError:
-        raise ConfigError("is nested too deeply to be a configuration") from None
+        raise ConfigError(_TOO_DEEP) from None
+    except ConfigError:
+        raise
+    except ValueError:  # Python's own limit, against the quadratic time that reading takes
+        raise ConfigError("holds a number of thousands of digits, which no setting has") from None
+    if depth_above(document, MAX_DEPTH):
+        raise ConfigError(_TOO_DEEP)
+    return document
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in found if keys.count(key) > 1)
-        raise ConfigError(f"the key {twice!r} stands twice in one object; keep one", path=twice)
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ConfigError(f"the key {key!r} stands twice in one object; keep one", path=key)
+        found[key] = value
     return found
 
 

@@ -18,9 +18,11 @@ from msgspec import inspect
 from rl4sys_stream.errors import ConfigError
 
 __all__ = [
+    "MAX_DEPTH",
     "Location",
     "allowed_values",
     "check_keys",
+    "depth_above",
     "different_paths",
     "dotted",
     "message_of",
@@ -30,6 +32,9 @@ __all__ = [
 ]
 
 S = TypeVar("S", bound=msgspec.Struct)
+
+MAX_DEPTH: Final = 32
+"""Deepest nesting of lists and objects; settings need four."""
 
 _PATH: Final = re.compile(r" - at `\$\.?([^`]*)`$")
 _SHOWN_CHARACTERS: Final = 60
@@ -133,7 +138,7 @@ def read_struct(
 
     check_keys(data, kind.__struct_fields__, path=path, locate=locate)
     for field, value in data.items():
-        if not all(map(math.isfinite, _floats(value))):
+        if not all(map(_storable, _leaves(value))):
             raise mistyped(field)
     try:
         return msgspec.convert(dict(data), kind)
@@ -148,12 +153,37 @@ def read_struct(
         raise error("", str(found)) from None
 
 
-def _floats(value: object) -> Iterator[float]:
-    if isinstance(value, float):
-        yield value
-    elif isinstance(value, list | tuple):
+def _leaves(value: object) -> Iterator[object]:
+    if isinstance(value, list | tuple):
         for item in value:
-            yield from _floats(item)
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _storable(value: object) -> bool:
+    """Whether JSON can hold `value`: no NaN, no half of a surrogate pair."""
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def depth_above(value: object, limit: int) -> bool:
+    """Whether lists and objects in `value` are nested deeper than `limit`, found without recursion.
+
+    What walks or prints a value recurses; the JSON reader's own limit is near the interpreter's.
+    """
+    level: list[object] = [value]
+    for _ in range(limit + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | Mapping)
+            for inner in (outer if isinstance(outer, list) else outer.values())
+        ]
+        if not level:
+            return False
+    return True
 
 
 def allowed_values(kind: type[msgspec.Struct], field: str) -> str:

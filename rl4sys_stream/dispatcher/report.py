@@ -6,6 +6,8 @@ import msgspec
 
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.keys import DISPATCHERS_KEY
+from rl4sys_stream.errors import WireFormatError
+from rl4sys_stream.wire.json import decode_json
 
 __all__ = [
     "DispatcherReport",
@@ -62,8 +64,8 @@ def parse_dispatchers(fields: Mapping[bytes, bytes]) -> list[DispatcherReport]:
     found = []
     for data in fields.values():
         try:
-            found.append(msgspec.json.decode(data, type=DispatcherReport))
-        except (ValueError, msgspec.MsgspecError):
+            found.append(decode_json(data, DispatcherReport, "the report"))
+        except WireFormatError:
             continue
     return sorted(found, key=lambda report: report.time_ms, reverse=True)
 

@@ -1,10 +1,12 @@
 """Returns and lengths of episodes, put together from the trajectories that were trained on."""
 
 from collections import deque
+from typing import Annotated
 
 import msgspec
 
-from rl4sys_stream.wire.format import End
+from rl4sys_stream.wire.format import MAX_EXACT_INTEGER, End
+from rl4sys_stream.wire.json import decode_json
 from rl4sys_stream.wire.trajectory import Trajectory
 
 __all__ = ["RolloutStatistics"]
@@ -14,11 +16,14 @@ MAX_OPEN = 10_000
 """Episodes followed at once; the oldest is forgotten beyond it (an agent that went away)."""
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_EXACT_INTEGER)]
+
+
 class _Stored(msgspec.Struct, frozen=True):
-    episodes: int
-    returns: list[float]
-    lengths: list[int]
-    open: dict[str, tuple[float, int]]
+    episodes: Count
+    returns: Annotated[list[float], msgspec.Meta(max_length=WINDOW)]
+    lengths: Annotated[list[Count], msgspec.Meta(max_length=WINDOW)]
+    open: Annotated[dict[str, tuple[float, Count]], msgspec.Meta(max_length=MAX_OPEN)]
 
 
 class RolloutStatistics:
@@ -65,9 +70,9 @@ class RolloutStatistics:
         """Continue what `to_bytes` wrote.
 
         Raises:
-            msgspec.MsgspecError: If it is not that.
+            WireFormatError: If it is not that.
         """
-        stored = msgspec.json.decode(data, type=_Stored)
+        stored = decode_json(data, _Stored, "the statistics")
         statistics = cls()
         statistics.episodes = stored.episodes
         statistics._returns.extend(stored.returns)

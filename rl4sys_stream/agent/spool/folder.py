@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +15,7 @@ __all__ = ["SpoolFolder", "orphans"]
 
 _LOCK = "lock"
 _DAMAGED = ".damaged"
+_SEGMENT = re.compile(r"[0-9]{1,18}\.seg")
 
 
 class SpoolFolder:
@@ -69,8 +71,9 @@ class SpoolFolder:
         return cls(path, lock)
 
     def segments(self) -> list[Path]:
-        """The segment files, oldest first."""
-        return sorted(self.path.glob("[0-9]*.seg"))
+        """The segment files, oldest first; what has no such name is not ours."""
+        found = [path for path in self.path.glob("*.seg") if _SEGMENT.fullmatch(path.name)]
+        return sorted(found, key=lambda path: (int(path.stem), path.name))
 
     def segment_path(self, number: int) -> Path:
         """Where segment `number` lies."""

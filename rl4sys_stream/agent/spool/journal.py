@@ -26,7 +26,9 @@ from rl4sys_stream.agent.spool.segment import RESERVE_BYTES, Segment
 from rl4sys_stream.agent.spool.state import (
     apply_record,
     drop,
-    live_ordinals,
+    is_in,
+    keep,
+    live_runs,
     offer,
     offer_unsaved,
     raise_floor,
@@ -125,39 +127,26 @@ class SpoolJournal:
 
     def _locate(self, segments: list[Segment]) -> None:
         """Find the trajectories that are still needed; forget those that cannot be read."""
-        wanted = live_ordinals(self.state)
+        wanted = live_runs(self.state)
         for segment in segments:
             for record in _records(segment):
                 if record.kind is not Kind.SEALED:
                     continue
                 ordinal = int.from_bytes(record.payload[:8], "little")
-                if ordinal in wanted and ordinal not in self._places:
+                if is_in(wanted, ordinal) and ordinal not in self._places:
                     self._places[ordinal] = (segment, record.offset, len(record.payload))
                     segment.live += 1
         self._segments = segments
         self._remove_dead()
-        if lost := wanted - set(self._places):
+        if lost := sum(length for _, length in wanted) - len(self._places):
             log_event(
                 logger,
                 logging.ERROR,
                 "agent.spool_lost",
                 agent=self.state.agent_id,
-                count=len(lost),
+                count=lost,
             )
-            self._forget(lost)
-
-    def _forget(self, lost: set[int]) -> None:
-        """Take trajectories out that cannot be read: numbered ones are skipped by the worker."""
-        offered = [
-            (number + i, ordinal + i)
-            for number, ordinal, length in self.state.offered
-            for i in range(length)
-            if ordinal + i not in lost
-        ]
-        queued = [o + i for o, length in self.state.queued for i in range(length)]
-        self.state.quarantined += sum(1 for ordinal in queued if ordinal in lost)
-        self.state.offered = [(number, ordinal, 1) for number, ordinal in offered]
-        self.state.queued = [(ordinal, 1) for ordinal in queued if ordinal not in lost]
+            keep(self.state, self._places)
 
     # -- what happens ---------------------------------------------------------------------------
 
@@ -367,7 +356,7 @@ def _open(path: Path) -> Segment | None:
 
 def _records(segment: Segment) -> Iterator[Record]:
     try:
-        yield from scan(segment.read(0, segment.size))
+        yield from scan(segment.read, segment.size)
     except WireError as error:
         log_event(logger, logging.ERROR, "agent.spool_unreadable", file=segment.path, error=error)
 

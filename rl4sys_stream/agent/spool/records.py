@@ -10,15 +10,17 @@ only.
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 import xxhash
 
 from rl4sys_stream.errors import WireFormatError, WireLimitError
+from rl4sys_stream.wire.format import MAX_EXACT_INTEGER, MAX_TOKEN_CHARS
+from rl4sys_stream.wire.json import decode_json
 
 __all__ = [
     "HEADER_BYTES",
@@ -91,6 +93,11 @@ class Record:
     offset: int
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_EXACT_INTEGER)]
+Ordinal = Annotated[int, msgspec.Meta(ge=1, le=MAX_EXACT_INTEGER)]
+AgentId = Annotated[str, msgspec.Meta(pattern=rf"^[!-~]{{1,{MAX_TOKEN_CHARS}}}\Z")]
+
+
 class SpoolState(msgspec.Struct, kw_only=True):
     """The agent's books as the spool knows them; see `agent.outbox.OutboxCounts`.
 
@@ -109,18 +116,18 @@ class SpoolState(msgspec.Struct, kw_only=True):
         queued: Runs (first ordinal, length) of what has no number yet, oldest first.
     """
 
-    agent_id: str
-    started_ms: int = 0
-    accepted: int = 0
-    steps: int = 0
-    sealing: int = 0
-    dropped: int = 0
-    quarantined: int = 0
-    issued: int = 0
-    floor: int = 1
-    next_ordinal: int = 1
-    offered: list[tuple[int, int, int]] = msgspec.field(default_factory=list)
-    queued: list[tuple[int, int]] = msgspec.field(default_factory=list)
+    agent_id: AgentId
+    started_ms: Count = 0
+    accepted: Count = 0
+    steps: Count = 0
+    sealing: Count = 0
+    dropped: Count = 0
+    quarantined: Count = 0
+    issued: Count = 0
+    floor: Ordinal = 1
+    next_ordinal: Ordinal = 1
+    offered: list[tuple[Ordinal, Ordinal, Ordinal]] = msgspec.field(default_factory=list)
+    queued: list[tuple[Ordinal, Ordinal]] = msgspec.field(default_factory=list)
 
 
 def encode_record(kind: Kind, payload: bytes) -> bytes:
@@ -139,23 +146,28 @@ def _checksum(kind: int, payload: bytes) -> int:
     return xxhash.xxh3_64_intdigest(payload, seed=kind << 32 | len(payload))
 
 
-def scan(segment: bytes) -> Iterator[Record]:
+def scan(read: Callable[[int, int], bytes], size: int) -> Iterator[Record]:
     """The records of a segment up to the first that is not whole.
+
+    Args:
+        read: Gives bytes from an offset on, as many as are asked for or fewer at the end; so that
+            a file is never in memory whole, whatever its size claims to be.
+        size: Of the segment.
 
     Raises:
         WireFormatError: If it is no segment, or of a later format.
     """
-    if segment[: len(MAGIC)] != MAGIC:
+    if read(0, len(MAGIC)) != MAGIC:
         raise WireFormatError("it does not begin like a spool segment of this version")
-    view, at = memoryview(segment), len(MAGIC)
+    at = len(MAGIC)
     kinds = {int(kind) for kind in Kind}
-    while at + HEADER_BYTES <= len(segment):
-        kind, length, checksum = _HEADER.unpack_from(segment, at)
+    while len(header := read(at, HEADER_BYTES)) == HEADER_BYTES:
+        kind, length, checksum = _HEADER.unpack(header)
         start = at + HEADER_BYTES
-        if kind not in kinds or length > len(segment) - start:
+        if kind not in kinds or length > min(size - start, MAX_RECORD_BYTES):
             return
-        payload = bytes(view[start : start + length])
-        if _checksum(kind, payload) != checksum:
+        payload = read(start, length)
+        if len(payload) != length or _checksum(kind, payload) != checksum:
             return
         yield Record(Kind(kind), payload, start)
         at = start + length
@@ -174,7 +186,10 @@ def decode_count(payload: bytes) -> int:
     """
     if len(payload) != _COUNT.size:
         raise WireFormatError(f"a count of {len(payload)} bytes; it has {_COUNT.size}")
-    return int(_COUNT.unpack(payload)[0])
+    count = int(_COUNT.unpack(payload)[0])
+    if count > MAX_EXACT_INTEGER:
+        raise WireFormatError(f"nobody counts to {count}")
+    return count
 
 
 def encode_offer(first_number: int, ordinals: Iterable[int]) -> bytes:
@@ -193,6 +208,8 @@ def decode_offer(payload: bytes) -> tuple[int, tuple[int, ...]]:
     if rest or not count:
         raise WireFormatError(f"an offer of {len(payload)} bytes; it holds numbers of 8 bytes")
     first, *ordinals = struct.unpack(f"<{count}Q", payload)
+    if not 1 <= first <= MAX_EXACT_INTEGER - count:
+        raise WireFormatError(f"no trajectory gets the number {first}")
     return first, tuple(ordinals)
 
 
@@ -207,10 +224,19 @@ def decode_state(payload: bytes) -> SpoolState:
     Raises:
         WireFormatError: If it is no such payload.
     """
-    try:
-        return msgspec.json.decode(payload, type=SpoolState)
-    except (ValueError, msgspec.MsgspecError) as error:
-        raise WireFormatError(f"the spool's state does not decode: {error}") from error
+    state = decode_json(payload, SpoolState, "the spool's state")
+    number, ordinal = 1, 1
+    for first, start, length in state.offered:
+        if first < number or start < ordinal:
+            raise WireFormatError("what the spool's state offers is not in order")
+        number, ordinal = first + length, start + length
+    for start, length in state.queued:
+        if start < ordinal:
+            raise WireFormatError("what the spool's state has queued is not in order")
+        ordinal = start + length
+    if ordinal > state.next_ordinal or number > state.issued + 1:
+        raise WireFormatError("the spool's state holds what it has not given yet")
+    return state
 
 
 def encode_trajectory_record(ordinal: int, fields: Fields) -> bytes:

@@ -1,6 +1,8 @@
 """One file of a spool: records are written at its end, trajectories are read from anywhere."""
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import Final, Self
 
@@ -56,11 +58,15 @@ class Segment:
         """An existing file, to be read only.
 
         Raises:
-            OSError: If it cannot be opened.
+            OSError: If it cannot be opened, or is no file.
         """
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        size = os.fstat(descriptor).st_size
-        return cls(path, descriptor, size=size, end=size)
+        # Without O_NONBLOCK a pipe of that name would be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "no regular file")
+        return cls(path, descriptor, size=found.st_size, end=found.st_size)
 
     @property
     def number(self) -> int:

@@ -3,7 +3,8 @@
 The writer keeps the same state that a reader would rebuild, so a new segment can begin with it.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Sequence
 
 from rl4sys_stream.agent.spool.records import (
     Kind,
@@ -14,8 +15,19 @@ from rl4sys_stream.agent.spool.records import (
     decode_trajectory_record,
 )
 from rl4sys_stream.errors import WireFormatError
+from rl4sys_stream.wire.format import MAX_EXACT_INTEGER
 
-__all__ = ["apply_record", "drop", "live_ordinals", "offer", "offer_unsaved", "raise_floor", "seal"]
+__all__ = [
+    "apply_record",
+    "drop",
+    "is_in",
+    "keep",
+    "live_runs",
+    "offer",
+    "offer_unsaved",
+    "raise_floor",
+    "seal",
+]
 
 
 def apply_record(state: SpoolState, record: Record) -> None:
@@ -24,6 +36,7 @@ def apply_record(state: SpoolState, record: Record) -> None:
     Raises:
         WireFormatError: If the record contradicts the state; it is changed up to there.
     """
+    _check_possible(state, record)
     match record.kind:
         case Kind.ACCEPTED:
             state.accepted += 1
@@ -51,6 +64,30 @@ def apply_record(state: SpoolState, record: Record) -> None:
             raise WireFormatError("a second state within one segment")
 
 
+def _check_possible(state: SpoolState, record: Record) -> None:
+    """Refuse what no agent can have written after `state`, whatever its checksum says."""
+    match record.kind:
+        case Kind.SEALED:
+            leaving = 1
+            ordinal = decode_trajectory_record(record.payload)[0]
+            if not state.next_ordinal <= ordinal < MAX_EXACT_INTEGER:
+                raise WireFormatError(f"trajectory {ordinal} is sealed out of turn")
+        case Kind.QUARANTINED | Kind.REJECTED:
+            leaving = decode_count(record.payload)
+        case Kind.OFFERED:
+            leaving, number = 0, decode_offer(record.payload)[0]
+            if number <= state.issued:
+                raise WireFormatError(f"number {number} is given twice")
+        case Kind.OFFERED_UNSAVED:
+            leaving, number = 1, decode_count(record.payload)
+            if number <= state.issued:
+                raise WireFormatError(f"number {number} is given twice")
+        case _:
+            leaving = 0
+    if leaving > state.sealing:
+        raise WireFormatError(f"{leaving} trajectories leave, {state.sealing} were waiting")
+
+
 def seal(state: SpoolState, ordinal: int) -> None:
     """A trajectory is queued under `ordinal`."""
     state.sealing -= 1
@@ -64,9 +101,16 @@ def seal(state: SpoolState, ordinal: int) -> None:
 
 def drop(state: SpoolState, count: int) -> None:
     """The oldest `count` queued trajectories are dropped."""
-    for _ in range(count):
-        _pop_queued(state)
-        state.dropped += 1
+    if count > sum(length for _, length in state.queued):
+        raise WireFormatError("more trajectories leave the queue than are in it")
+    state.dropped += count
+    while count:
+        first, length = state.queued[0]
+        if length > count:
+            state.queued[0] = (first + count, length - count)
+            return
+        del state.queued[0]
+        count -= length
 
 
 def offer(state: SpoolState, first_number: int, ordinals: Sequence[int]) -> None:
@@ -100,14 +144,36 @@ def raise_floor(state: SpoolState, floor: int) -> None:
     state.offered = kept
 
 
-def live_ordinals(state: SpoolState) -> set[int]:
-    """Ordinals of the trajectories that are still needed."""
-    found: set[int] = set()
-    for _, ordinal, length in state.offered:
-        found.update(range(ordinal, ordinal + length))
-    for ordinal, length in state.queued:
-        found.update(range(ordinal, ordinal + length))
-    return found
+def live_runs(state: SpoolState) -> list[tuple[int, int]]:
+    """Runs (first ordinal, length) of the trajectories that are still needed, ascending."""
+    return [(ordinal, length) for _, ordinal, length in state.offered] + state.queued
+
+
+def keep(state: SpoolState, ordinals: Collection[int]) -> None:
+    """Forget the needed trajectories that are not among `ordinals`: they cannot be read.
+
+    Numbered ones are skipped by the worker, queued ones are quarantined. Takes time for what is
+    there, not for what a damaged state claims.
+    """
+    there = sorted(ordinals)
+
+    def readable(first: int, length: int) -> list[int]:
+        return there[bisect_left(there, first) : bisect_left(there, first + length)]
+
+    state.offered = [
+        (number + ordinal - first, ordinal, 1)
+        for number, first, length in state.offered
+        for ordinal in readable(first, length)
+    ]
+    queued = sum(length for _, length in state.queued)
+    state.queued = [(ordinal, 1) for run in state.queued for ordinal in readable(*run)]
+    state.quarantined += queued - len(state.queued)
+
+
+def is_in(runs: Sequence[tuple[int, int]], ordinal: int) -> bool:
+    """Whether one of `runs` (first ordinal, length), ascending, holds `ordinal`."""
+    place = bisect_right(runs, ordinal, key=lambda run: run[0]) - 1
+    return place >= 0 and ordinal < sum(runs[place])
 
 
 def _pop_queued(state: SpoolState) -> int:
