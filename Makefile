@@ -8,6 +8,7 @@
 #   make test PYTHON=python3.12         another interpreter (after `make clean`)
 #   make unit PYTEST_ARGS="-k diff -x"  further arguments for pytest
 #   make soak SOAK_ARGS="--minutes 4"   a shorter soak; OUTAGE_ARGS likewise for `make outage`
+#   make fuzz FUZZ_ARGS="--seconds 60 --target ledger"   arguments of the fuzz campaign
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
@@ -18,6 +19,7 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 SOAK_ARGS ?=
 OUTAGE_ARGS ?=
+FUZZ_ARGS ?= --seconds 20
 # Two workers suit two cores; learning tests train, so more would only slow each other down.
 PYTEST_WORKERS ?= 2
 
@@ -30,14 +32,14 @@ export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup lint fmt types imports unit integration fault learn all-tests wheel \
-	compose-test bench outage soak clean
+.PHONY: help demo test setup lint fmt types imports unit integration fault learn fuzz all-tests \
+	wheel compose-test bench outage soak clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 	@echo
 	@echo "verbs: demo test | setup lint fmt types imports unit integration fault learn wheel |"
-	@echo "       compose-test (needs Docker) bench outage soak clean"
+	@echo "       compose-test (needs Docker) bench outage soak fuzz clean"
 
 # Lunar Lander learns through Redis streams: embedded broker, dispatcher, worker, application.
 demo: $(VENV)/.installed-run
@@ -78,6 +80,10 @@ fault: $(VENV)/.installed-dev
 
 learn: $(VENV)/.installed-dev
 	$(PYTEST) tests/learning
+
+# Hostile bytes against every decoder, guided by coverage; docs/fuzzing.md. Linux on x86-64 only.
+fuzz: $(VENV)/.installed-fuzz
+	$(BIN)/python -m tests.fuzz.campaign --keep $(FUZZ_ARGS)
 
 # The wheel, not the tree: what `pip install rl4sys-stream` without extras gives.
 wheel: $(VENV)/.installed-dev
@@ -134,4 +140,8 @@ $(VENV)/.installed-run: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed-run
 	$(PIP) install --quiet -c constraints.txt --group dev
+	@touch $@
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	$(PIP) install --quiet -c constraints.txt --group fuzz
 	@touch $@

@@ -1,0 +1,234 @@
+"""Targets: trajectories, weights, models' extras, checkpoints and statistics."""
+
+import struct
+from dataclasses import replace
+
+import numpy as np
+import xxhash
+
+from rl4sys_stream.algorithms.base import AlgorithmState
+from rl4sys_stream.algorithms.checkpoint import check_fits, decode_state, encode_state
+from rl4sys_stream.errors import WireError, WireFormatError
+from rl4sys_stream.policy.extras import BehaviorExtras, ObservationNormalization
+from rl4sys_stream.wire.diff import apply_diff, encode_diff
+from rl4sys_stream.wire.format import FLOAT32, INT64, UINT8
+from rl4sys_stream.wire.planes import pack_planes, unpack_planes
+from rl4sys_stream.wire.snapshot import TensorLayout, Weights, decode_snapshot, encode_snapshot
+from rl4sys_stream.wire.tensor import decode_array
+from rl4sys_stream.wire.trajectory import (
+    BehaviorRun,
+    End,
+    EntryAddress,
+    address_fields,
+    decode_address,
+    decode_trajectory,
+    encode_trajectory,
+)
+from rl4sys_stream.worker.statistics import RolloutStatistics
+from tests.fuzz.containers import pack, unpack
+from tests.fuzz.mutations import zstd_bombs
+from tests.fuzz.target import Target
+from tests.unit.worker.entries import SPEC, trajectory
+
+__all__ = ["WIRE_TARGETS"]
+
+MAX_PARAMETERS = 20_000
+PARAMETER_BYTES = 4 * 5
+"""The words, one plane, and for a diff its steps and the result, a few at a time."""
+_SNAPSHOT_HEADER = struct.Struct("<4sBBHIQQ")
+_CHECKPOINT_PREFIX = struct.Struct("<4sBBHIQ")
+
+BASE = Weights.from_tensors({
+    "pi.0.weight": np.random.default_rng(0).normal(0, 0.1, (64, 20)).astype(np.float32),
+    "pi.0.bias": np.zeros(64, np.float32),
+    "scalar": np.full((), 3.0, np.float32),
+})  # fmt: skip
+NEW = Weights(BASE.layout, BASE.flat + np.float32(1e-3))
+COUNT = BASE.layout.size
+STATE = AlgorithmState(
+    "PPO",
+    {"num_timesteps": 2048, "rate": 3e-4},
+    {
+        "pi": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "mean": np.zeros(3),
+        "steps": np.array(7, np.int64),
+        "rng": np.frombuffer(b"0123456789abcdef", np.uint8),
+    },
+)
+
+
+# -- trajectories --------------------------------------------------------------------------------
+
+
+def _decode_entry(data: bytes) -> None:
+    fields = dict(unpack(data))
+    found = decode_trajectory(fields, SPEC)
+    # What decodes is what an agent may have sent, so it can be sent again.
+    decode_trajectory(dict(encode_trajectory(found)), SPEC)
+    if sum(run.steps for run in found.behavior) != len(found.actions):
+        raise AssertionError("the runs do not cover the steps")
+
+
+def _decode_address(data: bytes) -> None:
+    address = decode_address(dict(unpack(data)))
+    if decode_address(dict(address_fields(address))) != address:
+        raise AssertionError("an address does not survive its own encoding")
+
+
+def _entries() -> tuple[bytes, ...]:
+    plain = trajectory(12, behavior=((0, ""), (3, "1:ab")))
+    cut = trajectory(5, end=End.CUT, episode=7)
+    masked = replace(cut, masks=np.ones((5, SPEC.n_actions), np.bool_))
+    fallback = replace(plain, behavior=(BehaviorRun(0, "fallback", 12),))
+    return tuple(pack(encode_trajectory(each)) for each in (plain, cut, masked, fallback))
+
+
+# -- weights -------------------------------------------------------------------------------------
+
+
+def _decode_snapshot(data: bytes) -> None:
+    weights = decode_snapshot(data, max_parameters=MAX_PARAMETERS)
+    if weights.layout.size > MAX_PARAMETERS:
+        raise AssertionError("more parameters than allowed")
+    weights.tensors()
+
+
+def _decode_framed_snapshot(data: bytes) -> None:
+    """A layout and planes inside a header that agrees with them, past the first checks."""
+    fields = dict(unpack(data))
+    layout, planes = fields.get(b"layout", b""), fields.get(b"planes", b"")
+    try:
+        count = TensorLayout.from_json(layout).size
+    except WireError:
+        count = COUNT
+    header = _SNAPSHOT_HEADER.pack(b"RL4W", 1, 0, 0, len(layout), min(count, (1 << 64) - 1), 0)
+    _decode_snapshot(header + layout + planes)
+
+
+def _decode_planes(data: bytes) -> None:
+    words = unpack_planes(memoryview(data), COUNT)
+    if words.shape != (COUNT,):
+        raise AssertionError("another number of words")
+
+
+def _planes() -> tuple[bytes, ...]:
+    honest = pack_planes(BASE.flat.view(np.uint32))
+    sections = [honest[4 : 4 + struct.unpack_from("<I", honest)[0]]] * 3
+    return honest, *(
+        b"".join(struct.pack("<I", len(part)) + part for part in (bomb, *sections))
+        for bomb in zstd_bombs(COUNT)
+    )
+
+
+def _decode_tensor(data: bytes) -> None:
+    dtype = (FLOAT32, INT64, UINT8)[data[0] % 3 if data else 0]
+    shape = tuple(data[2 : 2 + (data[1] % 4 if len(data) > 1 else 0)])
+    decode_array("column", data[6:], (dtype, shape))
+
+
+def _snapshots() -> tuple[bytes, ...]:
+    return tuple(encode_snapshot(weights) for weights in (BASE, NEW))
+
+
+def _framed_snapshots() -> tuple[bytes, ...]:
+    layout = BASE.layout.to_json()
+    return tuple(pack(((b"layout", layout), (b"planes", planes))) for planes in _planes())
+
+
+def _diffs() -> tuple[bytes, ...]:
+    diff = encode_diff(BASE, NEW)
+    return diff, encode_diff(BASE, BASE), *(diff[:40] + planes for planes in _planes())
+
+
+# -- what stands beside the weights ---------------------------------------------------------------
+
+
+def _decode_extras(data: bytes) -> None:
+    extras = BehaviorExtras.from_bytes(data)
+    if BehaviorExtras.from_bytes(extras.to_bytes()).to_bytes() != extras.to_bytes():
+        raise AssertionError("extras do not survive their own encoding")
+
+
+def _decode_checkpoint(data: bytes) -> None:
+    check_fits(decode_state(data), STATE)
+
+
+def _decode_sealed_checkpoint(data: bytes) -> None:
+    """A header and a payload under a digest that is right: whoever can write can digest."""
+    fields = dict(unpack(data))
+    header, payload = fields.get(b"header", b""), fields.get(b"payload", b"")
+    digest = xxhash.xxh3_64_intdigest(header + payload)
+    prefix = _CHECKPOINT_PREFIX.pack(b"RL4C", 1, 0, 0, len(header), digest)
+    _decode_checkpoint(prefix + header + payload)
+
+
+def _sealed_checkpoints() -> tuple[bytes, ...]:
+    data = encode_state(STATE)
+    length = _CHECKPOINT_PREFIX.unpack_from(data)[4]
+    body = data[_CHECKPOINT_PREFIX.size :]
+    return (pack(((b"header", body[:length]), (b"payload", body[length:]))),)
+
+
+def _decode_statistics(data: bytes) -> None:
+    statistics = RolloutStatistics.from_bytes(data)
+    statistics.add("a", trajectory(3, end=End.CUT))
+    statistics.add("a", trajectory(3))
+    statistics.metrics()
+    RolloutStatistics.from_bytes(statistics.to_bytes())
+
+
+def _statistics() -> tuple[bytes, ...]:
+    statistics = RolloutStatistics()
+    for number, end in enumerate((End.CUT, End.TERMINATED, End.TRUNCATED, End.CUT)):
+        statistics.add("agent", trajectory(4, end=end, episode=number))
+    return statistics.to_bytes(), RolloutStatistics().to_bytes()
+
+
+def _extras() -> tuple[bytes, ...]:
+    norm = ObservationNormalization(np.zeros(8, np.float32), np.ones(8, np.float32), 10.0)
+    return tuple(
+        extras.to_bytes()
+        for extras in (BehaviorExtras(norm), BehaviorExtras(epsilon=0.5), BehaviorExtras())
+    )
+
+
+def _tensors() -> tuple[bytes, ...]:
+    return b"\0\2\2\3.." + bytes(24), b"\1\1\2..." + bytes(16), b"\2\0...." + b"\1"
+
+
+def _addresses() -> tuple[bytes, ...]:
+    return tuple(
+        pack(address_fields(address))
+        for address in (EntryAddress("agent-1", 1, 1), EntryAddress("x" * 128, (1 << 53) - 1, 9))
+    )
+
+
+_WEIGHTS_BYTES = (1 << 20) + MAX_PARAMETERS * PARAMETER_BYTES
+
+WIRE_TARGETS = (
+    Target("trajectory", _decode_entry, WireError, _entries(), honest=4, fields=True),
+    Target("address", _decode_address, WireError, _addresses(), fields=True),
+    Target("tensor", _decode_tensor, WireError, _tensors(), honest=3),
+    Target("snapshot", _decode_snapshot, WireError, _snapshots(), fixed_bytes=_WEIGHTS_BYTES),
+    Target(
+        "snapshot_framed",
+        _decode_framed_snapshot,
+        WireError,
+        _framed_snapshots(),
+        honest=0,  # nobody digests for it
+        fields=True,
+        fixed_bytes=_WEIGHTS_BYTES,
+    ),
+    Target("diff", lambda data: apply_diff(BASE, data), WireError, _diffs()),
+    Target("planes", _decode_planes, WireError, _planes()),
+    Target("extras", _decode_extras, WireFormatError, _extras()),
+    Target("checkpoint", _decode_checkpoint, WireError, (encode_state(STATE),)),
+    Target(
+        "checkpoint_sealed",
+        _decode_sealed_checkpoint,
+        WireError,
+        _sealed_checkpoints(),
+        fields=True,
+    ),
+    Target("statistics", _decode_statistics, WireFormatError, _statistics()),
+)
