@@ -174,11 +174,11 @@ def _decode_spec(data: bytes) -> None:
 
 
 def _server_note() -> Callable[[bytes], None]:
-    folder = Path(tempfile.mkdtemp(prefix="rl4sys-fuzz-"))
-    server = EmbeddedServer(folder)
+    folder = tempfile.TemporaryDirectory(prefix="rl4sys-fuzz-")  # as long as `decode` lives
+    server = EmbeddedServer(folder.name)
 
     def decode(data: bytes) -> None:
-        (folder / "server.json").write_bytes(data)
+        (Path(folder.name) / "server.json").write_bytes(data)
         server._read_record()
 
     return decode

@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import random
 import re
 import resource
@@ -150,7 +151,12 @@ def run_target(name: str, seconds: float, folder: Path) -> Outcome:
         command += ["--child", str(folder), "--target", name]
         command += ["--seconds", str(int(left)), "--seed", str(attempt)]
         done = subprocess.run(
-            command, capture_output=True, check=False, timeout=left + 120, preexec_fn=_limit
+            command,
+            env={**os.environ, "TMPDIR": str(folder)},  # libFuzzer's exit cleans nothing up
+            capture_output=True,
+            check=False,
+            timeout=left + 120,
+            preexec_fn=_limit,
         )
         _count(outcome, done.stderr.decode("utf-8", "replace"))
         if done.returncode == 0:

@@ -84,10 +84,10 @@ URLS = (
 
 
 def _file() -> Callable[[bytes], None]:
-    folder = Path(tempfile.mkdtemp(prefix="rl4sys-fuzz-"))
-    path = folder / "client.json"
+    folder = tempfile.TemporaryDirectory(prefix="rl4sys-fuzz-")  # as long as `decode` lives
+    path = Path(folder.name) / "client.json"
 
-    def decode(data: bytes) -> None:
+    def decode(data: bytes, _folder: object = folder) -> None:
         path.write_bytes(data)
         config = load_config(path, environ={})
         if config.observation_space is not None and config.action_space is not None:

@@ -37,7 +37,7 @@ LIMITS = OutboxLimits(
     max_entries=100, max_bytes=1 << 20, drop_policy="drop_oldest", block_timeout_s=None
 )
 MAX_FILES = 6
-FORK_ROOM = Path("/dev/shm")
+MEMORY_DISK = Path("/dev/shm")
 
 
 def _books() -> Fields:
@@ -107,7 +107,7 @@ def _decode_records(data: bytes) -> None:
 
 def _recover(data: bytes) -> None:
     """What an agent does with a dead one's folder; names of the container's fields are files."""
-    base = Path(tempfile.mkdtemp(dir=FORK_ROOM if FORK_ROOM.is_dir() else None))
+    base = Path(tempfile.mkdtemp(dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None))
     try:
         path = base / "agent-1"
         path.mkdir()
