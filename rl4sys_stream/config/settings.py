@@ -104,8 +104,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         retain_versions: Model versions kept in the broker, each with its checkpoint.
         stage_ttl_s: A staged but uncommitted model or checkpoint expires after this long; above
             `lease_s`.
-        max_failed_updates: The worker stops after this many updates in a row that fail as a whole: losses or
-            weights that are not finite, or an error.
+        max_failed_updates: The worker stops after this many updates in a row that fail as a whole:
+            losses or weights that are not finite, or an error.
         torch_threads: Threads of PyTorch.
     """
 
