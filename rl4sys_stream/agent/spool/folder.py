@@ -16,6 +16,7 @@ __all__ = ["SpoolFolder", "orphans"]
 _LOCK = "lock"
 _DAMAGED = ".damaged"
 _SEGMENT = re.compile(r"[0-9]{1,18}\.seg")
+_UNBORN = "."
 
 
 class SpoolFolder:
@@ -34,9 +35,15 @@ class SpoolFolder:
             SpoolError: If it cannot be made; the message says what to do.
         """
         path = base / agent_id
+        # Under a name that nobody adopts until it is locked: else an agent that looks for orphans
+        # at this instant would find an empty folder without an owner, and clear it away.
+        unborn = base / f"{_UNBORN}{agent_id}"
         try:
-            path.mkdir(mode=0o700, parents=True)
-            folder = cls._locked(path, os.O_CREAT)
+            unborn.mkdir(mode=0o700, parents=True)
+            folder = cls._locked(unborn, os.O_CREAT)
+            if folder is not None:
+                unborn.rename(path)
+                folder.path = path
         except OSError as error:
             raise SpoolError(
                 f"cannot keep a spool in {base}: {error}; give agent.spool_dir a folder that this "
@@ -112,7 +119,7 @@ def orphans(base: Path, own: str) -> Iterator[SpoolFolder]:
     except OSError:
         return
     for name in names:
-        if name == own or name.endswith(_DAMAGED):
+        if name == own or name.endswith(_DAMAGED) or name.startswith(_UNBORN):
             continue
         folder = SpoolFolder.adopt(base / name)
         if folder is not None:
