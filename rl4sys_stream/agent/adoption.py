@@ -23,7 +23,8 @@ from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import AgentHeartbeat
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.config import AgentSettings
-from rl4sys_stream.telemetry import log_event
+from rl4sys_stream.errors import SpoolError
+from rl4sys_stream.telemetry import StateLog, log_event
 
 __all__ = ["Adopter"]
 
@@ -86,6 +87,7 @@ class Adopter:
         self._connect = connect
         self._clock = clock
         self._rng = rng
+        self._states = StateLog(logger, client=keys.client, agent=agent_id)
         self._adopted: _Adopted | None = None
         self._look_at = 0.0
         self.count = 0
@@ -112,9 +114,14 @@ class Adopter:
             return
         self._look_at = now + LOOK_S
         for folder in orphans(self._base, self._agent_id):
-            journal = SpoolJournal.recover(
-                folder, fsync=self._settings.spool_fsync, clock=self._clock
-            )
+            try:
+                journal = SpoolJournal.recover(
+                    folder, fsync=self._settings.spool_fsync, clock=self._clock
+                )
+            except SpoolError as error:
+                self._states.set("agent.spool", "unreadable", level=logging.ERROR, error=error)
+                folder.release()
+                continue
             if journal is None:
                 if folder.segments():
                     folder.set_aside()

@@ -74,6 +74,7 @@ class SpoolJournal:
         self._places: dict[int, tuple[Segment, int, int]] = {}
         self._segments: list[Segment] = []
         self._current: Segment | None = None
+        self._books: Segment | None = None  # the newest one that begins with a whole state
         self._behind = False
         self._retry_at = 0.0
         self._states = StateLog(logger, agent=state.agent_id)
@@ -105,21 +106,32 @@ class SpoolJournal:
         """The spool that a dead agent left, None if there is nothing in it that can be read.
 
         What had ended and never got its rewards is quarantined: they died with the process.
+
+        Raises:
+            SpoolError: If the disk does not let it be read; trying again later may work.
         """
-        segments = [segment for path in folder.segments() if (segment := _open(path)) is not None]
+        segments: list[Segment] = []
         try:
-            state = _last_state(segments)
-            if state is None:
-                return None
-            journal = cls(folder, state, fsync=fsync, clock=clock)
-            journal._locate(segments)
+            for path in folder.segments():
+                segments.append(Segment.open(path))  # noqa: PERF401 - those open so far are closed
+            journal = cls._rebuild(folder, segments, fsync=fsync, clock=clock)
         except OSError as error:
-            log_event(
-                logger, logging.ERROR, "agent.spool_unreadable", folder=folder.path, error=error
-            )
-            for segment in segments:
-                segment.close()
+            _close_all(segments)
+            raise SpoolError(f"cannot read {folder.path}: {error}") from error
+        if journal is None:
+            _close_all(segments)
+        return journal
+
+    @classmethod
+    def _rebuild(
+        cls, folder: SpoolFolder, segments: list[Segment], *, fsync: bool, clock: Clock
+    ) -> Self | None:
+        state, books = _last_state(segments)
+        if state is None:
             return None
+        journal = cls(folder, state, fsync=fsync, clock=clock)
+        journal._books = books
+        journal._locate(segments)
         state.quarantined += state.sealing
         state.sealing = 0
         journal._behind = True
@@ -159,12 +171,12 @@ class SpoolJournal:
 
     def sealed(self, fields: Fields) -> int | None:
         """Keep an accepted trajectory; its ordinal, None if there is no room for it."""
+        # One for each attempt: what a failed one left on the disk must not pass for another's.
         ordinal = self.state.next_ordinal
+        self.state.next_ordinal += 1
         payload = encode_trajectory_record(ordinal, fields)
         try:
             segment, start = self._append(Kind.SEALED, payload, reserve=RESERVE_BYTES)
-            if self._fsync:
-                segment.sync()
         except OSError as error:
             self.unsaved += 1
             self._states.set("agent.spool", "no_room", error=error)
@@ -286,9 +298,7 @@ class SpoolJournal:
 
     def _require(self, kind: Kind, payload: bytes) -> None:
         try:
-            segment, _ = self._append(kind, payload)
-            if self._fsync:
-                segment.sync()
+            self._append(kind, payload)
         except OSError as error:
             raise SpoolError(
                 f"cannot write to {self.folder.path}: {error}; nothing is sent until it can be, "
@@ -300,7 +310,15 @@ class SpoolJournal:
         segment = self._current
         if self._behind or segment is None or not segment.fits(len(record), reserve=reserve):
             segment = self._begin_segment(len(record))
-        return segment, segment.write(record)
+        start = segment.write(record)
+        if self._fsync:
+            try:
+                segment.sync()
+            except OSError:
+                # It counts as not written, so the next record has to take its place.
+                segment.end = start
+                raise
+        return segment, start
 
     def _begin_segment(self, needed: int) -> Segment:
         """A new file that begins with the whole state.
@@ -315,43 +333,53 @@ class SpoolJournal:
         state = encode_record(Kind.STATE, encode_state(self.state))
         size = max(SEGMENT_BYTES, len(state) + needed + 2 * RESERVE_BYTES)
         try:
-            segment = Segment.create(self.folder.segment_path(number), size)
+            segment = self._create_segment(number, size, state)
+        except OSError:
+            self._retry_at = now + RETRY_S
+            raise
+        self._behind = False
+        self._current = self._books = segment
+        self._segments.append(segment)
+        self._remove_dead()
+        return segment
+
+    def _create_segment(self, number: int, size: int, state: bytes) -> Segment:
+        segment = Segment.create(self.folder.segment_path(number), size)
+        try:
             segment.write(state)
             if self._fsync:
                 segment.sync()
                 _sync_folder(self.folder.path)
         except OSError:
-            self._retry_at = now + RETRY_S
+            # Its state would hide whatever is still written to the segment before.
+            segment.remove()
             raise
-        self._behind = False
-        self._current = segment
-        self._segments.append(segment)
-        self._remove_dead()
         return segment
 
     def _let_go(self, ordinals: Iterable[int]) -> None:
         for ordinal in ordinals:
             if place := self._places.pop(ordinal, None):
                 place[0].live -= 1
-        # The one before the newest may still hold the only whole state, if that is behind.
         self._remove_dead()
 
     def _remove_dead(self) -> None:
+        """Delete what holds neither a trajectory that is needed nor the newest state.
+
+        Also while the books are behind: they may need the room that this makes. Should the process
+        die before they are mended, its successor takes what was let go for damaged, and counts it.
+        """
         keep = []
         for segment in self._segments:
-            if segment.live or segment is self._current or self._behind or self._current is None:
+            if segment.live or segment is self._books:
                 keep.append(segment)
             else:
                 segment.remove()
         self._segments = keep
 
 
-def _open(path: Path) -> Segment | None:
-    try:
-        return Segment.open(path)
-    except OSError as error:
-        log_event(logger, logging.ERROR, "agent.spool_unreadable", file=path, error=error)
-        return None
+def _close_all(segments: Iterable[Segment]) -> None:
+    for segment in segments:
+        segment.close()
 
 
 def _records(segment: Segment) -> Iterator[Record]:
@@ -361,8 +389,8 @@ def _records(segment: Segment) -> Iterator[Record]:
         log_event(logger, logging.ERROR, "agent.spool_unreadable", file=segment.path, error=error)
 
 
-def _last_state(segments: Sequence[Segment]) -> SpoolState | None:
-    """The state at the end of the newest segment that has one."""
+def _last_state(segments: Sequence[Segment]) -> tuple[SpoolState | None, Segment | None]:
+    """The state at the end of the newest segment that has one, and that segment."""
     for segment in reversed(segments):
         state = None
         try:
@@ -374,8 +402,8 @@ def _last_state(segments: Sequence[Segment]) -> SpoolState | None:
         except WireError as error:
             log_event(logger, logging.ERROR, "agent.spool_damaged", file=segment.path, error=error)
         if state is not None:
-            return state
-    return None
+            return state, segment
+    return None, None
 
 
 def _sync_folder(path: Path) -> None:
