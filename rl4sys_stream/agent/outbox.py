@@ -322,7 +322,8 @@ class Outbox:
         """Give numbers to those that are still the oldest; the drop policy may have had some."""
         taken: list[Offered] = []
         for item, fields in loaded:
-            if not self._queue or self._queue[0] is not item:
+            # Once it is closed, the next agent in the folder may give these numbers.
+            if self._closed or not self._queue or self._queue[0] is not item:
                 continue
             if fields is None:
                 # It was written and cannot be read back: the disk's fault, and a loss that counts.
@@ -427,15 +428,19 @@ class Outbox:
             self._queued_bytes = sum(item.size_bytes for item in kept)
             self._changed.notify_all()
 
-    def close_journal(self) -> bool:
-        """Give the spool up, when nobody sends any more; True if it holds anything needed."""
+    @property
+    def needed(self) -> bool:
+        """Whether the spool holds anything that a later agent has to finish."""
         with self._changed:
+            return self._journal is not None and self._journal.needed
+
+    def close_journal(self) -> None:
+        """Give the spool up; from now on it is another agent's, if anything in it is needed."""
+        with self._changed:
+            self._closed = True
             journal, self._journal = self._journal, None
-            if journal is None:
-                return False
-            needed = journal.needed
-            journal.close(remove=not needed)
-            return needed
+            if journal is not None:
+                journal.close(remove=not journal.needed)
 
 
 def _size(fields: Fields) -> int:

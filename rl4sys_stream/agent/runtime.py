@@ -119,7 +119,7 @@ class Runtime:
         self._clock = clock
         self._started_ms = clock.wall_ms()
         self._closed = False
-        self._left_in_spool = False
+        self._left_in_spool = self._given_up = False
         self._abandoned = False
         rng = random.Random(self.agent_id)  # noqa: S311 - jitter
 
@@ -215,14 +215,17 @@ class Runtime:
         self.recorder.close()
         delivered = self.flush(max(deadline - self._clock.monotonic(), 0.0))
         self.outbox.close()
-        self._closed = True
         self._sender.stop(max(deadline - self._clock.monotonic(), SHORTEST_JOIN_S))
         # Whatever the broker may still lose stays on disk, for the next agent to offer again.
-        self._left_in_spool = self.outbox.close_journal()
-        # Last, so that the last heartbeat has the final counts.
+        self._left_in_spool = self.outbox.needed
+        self._closed = True
+        # After the sender, so that the last heartbeat has the final counts; before the spool is
+        # given up, because from then on these are the books of whoever adopts it.
         self._refresher.stop(max(deadline - self._clock.monotonic(), SHORTEST_JOIN_S))
+        self._given_up = self._left_in_spool
         if self._adopter is not None:
             self._adopter.stop()
+        self.outbox.close_journal()
         return delivered
 
     def flush(self, timeout_s: float) -> bool:
@@ -239,6 +242,8 @@ class Runtime:
 
     def heartbeats(self) -> list[AgentHeartbeat]:
         """What the registry is told: of this agent, and of the dead one that it has adopted."""
+        if self._given_up:
+            return []
         adopted = self._adopter.heartbeat() if self._adopter is not None else None
         return [self._heartbeat(), *([adopted] if adopted else [])]
 
@@ -267,7 +272,7 @@ class Runtime:
             fallback_decisions=self.tally.fallback_decisions,
             refused=session.refused,
             broker=session.state,
-            spooled=counts.spooled or self._left_in_spool,
+            spooled=self._left_in_spool if self._closed else counts.spooled,
         )
 
     def status(self) -> AgentStatus:
@@ -299,7 +304,7 @@ class Runtime:
             broker=session.state,
             refused=session.refused,
             overruled=session.overruled,
-            spooled=counts.spooled or self._left_in_spool,
+            spooled=self._left_in_spool if self._closed else counts.spooled,
             unsaved=counts.unsaved,
             adopted=self._adopter.count if self._adopter is not None else 0,
             models_refused=self.slot.refused,

@@ -80,6 +80,7 @@ class Sender:
         self._unsettled = 0
         self._sent_entries = self._sent_bytes = 0
         self._spoken_at = 0.0
+        self._spool_fails = False
         self._stopping = False
         self._nudged = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rl4sys-agent-send", daemon=True)
@@ -121,10 +122,6 @@ class Sender:
                 self._turn()
             except BrokerError as error:
                 self._disconnect(error)
-            except SpoolError as error:
-                self._session.last_error = str(error)
-                self._state("spool_failing", logging.ERROR, error=error)
-                self._pause(self._backoff.next_s())
             except Exception as error:
                 # The last resort: a fault of this package may cost a pause, not the thread.
                 logger.exception("agent.sender_failed")
@@ -155,6 +152,10 @@ class Sender:
         batch = self._next_batch()
         if batch:
             self._send(batch)
+        elif self._spool_fails:
+            # What is offered goes on all the same: its end makes room on the disk.
+            self._pause(self._backoff.next_s())
+            self._keep_alive()
         elif self._offered_bytes >= self._settings.retain_bytes:
             self._pause(RETENTION_PAUSE_S)
             self._keep_alive()
@@ -189,10 +190,7 @@ class Sender:
         missing = max_entries - len(self._to_send)
         free_bytes = self._settings.retain_bytes - self._offered_bytes
         if missing > 0 and free_bytes > 0:
-            for entry in self._outbox.take(missing, min(free_bytes, BATCH_BYTES)):
-                self._offered[entry.seq] = entry
-                self._offered_bytes += entry.size_bytes
-                self._to_send.append(entry)
+            self._take(missing, min(free_bytes, BATCH_BYTES))
         batch: list[Offered] = []
         size = 0
         for entry in islice(self._to_send, max_entries):
@@ -201,6 +199,20 @@ class Sender:
                 break
             batch.append(entry)
         return batch
+
+    def _take(self, max_entries: int, max_bytes: int) -> None:
+        try:
+            taken = self._outbox.take(max_entries, max_bytes)
+        except SpoolError as error:
+            self._spool_fails = True
+            self._session.last_error = str(error)
+            self._state("spool_failing", logging.ERROR, error=error)
+            return
+        self._spool_fails = False
+        for entry in taken:
+            self._offered[entry.seq] = entry
+            self._offered_bytes += entry.size_bytes
+            self._to_send.append(entry)
 
     def _send(self, batch: list[Offered]) -> None:
         floor = next(iter(self._offered))

@@ -93,8 +93,12 @@ class SpoolJournal:
         journal = cls(folder, state, fsync=fsync, clock=clock)
         try:
             journal._begin_segment(0)
+            if fsync:
+                # The folder's own name has to survive a power loss, too.
+                _sync_folder(base)
+                _sync_folder(base.parent)
         except OSError as error:
-            folder.remove()
+            journal.close(remove=True)
             raise SpoolError(
                 f"cannot keep a spool in {base}: {error}; make room there, give agent.spool_dir "
                 "another folder, or leave it out"

@@ -1,0 +1,187 @@
+"""An agent with a spool whose disk fills up, whose process forks, whose queue overflows."""
+
+from pathlib import Path
+
+import pytest
+
+from rl4sys_stream import StreamAgent
+from rl4sys_stream.agent.spool.folder import SpoolFolder
+from rl4sys_stream.broker.registry import write_heartbeat
+from rl4sys_stream.errors import SpoolError
+from rl4sys_stream.testing import RedisServer, eventually
+from tests.integration.agent.test_leaving import forking, in_child
+from tests.integration.agent.world import World, play
+from tests.unit.agent.spool.disk import Disk
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    """A folder of the test's own."""
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def away() -> str:
+    """Where no broker is any more."""
+    with RedisServer() as server:
+        return server.url
+
+
+def disk_bytes(spool: Path) -> int:
+    """What the segments take."""
+    return sum(path.stat().st_size for path in spool.rglob("*.seg"))
+
+
+def tags(world: World) -> list[float]:
+    """First rewards of what arrived, in order, duplicates apart."""
+    return list(dict.fromkeys(float(sent.trajectory.rewards[0]) for sent in world.sent()))
+
+
+def test_a_full_disk_costs_the_spool_and_not_the_application(world: World, spool, monkeypatch):
+    """What finds no room is kept in memory, counted, and sent in its turn."""
+    with world.agent(spool_dir=str(spool)) as agent:
+        play(agent, 2)
+        assert agent.flush(10)
+        disk = Disk(monkeypatch)
+        disk.room = disk.writes = False
+        play(agent, 5, tag=2)
+        eventually(lambda: agent.status().broker == "spool_failing")
+        status = agent.status()
+        assert (status.unsaved, status.queued, status.dropped) == (5, 5, 0)
+        assert "given twice" in status.last_error
+        disk.room = disk.writes = True
+        assert agent.flush(10)
+        play(agent, 2, tag=7)
+        assert agent.flush(10)
+        assert tags(world) == list(range(9))
+        assert agent.status().broker == "up"
+
+
+def test_a_disk_that_fails_does_not_keep_what_has_its_number(client_name, spool, monkeypatch):
+    """It is offered again after a restart although nothing new can be written down."""
+    with RedisServer(aof=None) as server:
+        world = World(server.url, client_name)
+        with world.agent(spool_dir=str(spool), retain_s=60.0) as agent:
+            play(agent, 4)
+            assert agent.flush(10)
+            disk = Disk(monkeypatch)
+            disk.room = disk.writes = False
+            play(agent, 1, tag=4)
+            eventually(lambda: agent.status().broker == "spool_failing")
+            server.kill()
+            server.restart()
+            eventually(lambda: len(set(world.numbers(agent.agent_id))) == 4, 20)
+            assert agent.status().queued == 1
+            disk.room = disk.writes = True
+            assert agent.flush(20)
+        world.close()
+
+
+def test_a_failing_disk_still_lets_go_of_what_is_delivered(world: World, spool, monkeypatch):
+    """Else a disk that the spool has filled would stay full for ever."""
+    with world.agent(spool_dir=str(spool)) as agent:
+        play(agent, 4)
+        assert agent.flush(10)
+        disk = Disk(monkeypatch)
+        disk.room = disk.writes = False
+        play(agent, 1)
+        eventually(lambda: agent.status().broker == "spool_failing")
+        eventually(lambda: agent.status().floor == 5)
+        disk.room = disk.writes = True
+        assert agent.flush(10)
+
+
+@pytest.mark.parametrize(("policy", "left"), [("drop_oldest", "last"), ("drop_newest", "first")])
+def test_a_full_spool_drops_by_policy_within_a_bounded_disk(
+    client_name, away, spool, policy, left, monkeypatch
+):
+    """The broker is away for long; what is over the limit is gone, and known to be."""
+    monkeypatch.setattr("rl4sys_stream.agent.spool.journal.SEGMENT_BYTES", 1 << 17)
+    limit, episodes = 1 << 17, 900
+    world = World(away, client_name)
+    agent = world.agent(spool_dir=str(spool), spool_bytes=limit, drop_policy=policy)
+    play(agent, episodes, steps=8)
+    status = agent.status()
+    assert status.dropped > 200
+    assert status.queued + status.dropped == status.accepted == episodes
+    assert status.queued_bytes <= limit
+    # Whole segments, room for the books in each, and the one that is being written.
+    assert disk_bytes(spool) <= 6 * limit
+    agent.close(timeout_s=0.1)
+    assert agent.status().queued == status.queued
+    with RedisServer() as server:
+        later = World(server.url, client_name)
+        with later.agent(spool_dir=str(spool)) as heir:
+            eventually(lambda: heir.status().adopted == 1, 20)
+            found = tags(later)
+        first = episodes - status.queued if left == "last" else 0
+        assert found == list(range(first, first + status.queued))
+        later.close()
+    world.close()
+    assert disk_bytes(spool) == 0
+
+
+@forking
+def test_a_forked_child_has_a_spool_of_its_own(world: World, spool):
+    """It neither writes to its parent's nor takes it for an orphan, and the parent goes on."""
+    with world.agent(spool_dir=str(spool), retain_s=60.0) as agent:
+        play(agent, 3)
+        assert agent.flush(10)
+        parents_id = agent.agent_id
+
+        def child() -> None:
+            play(agent, 2, tag=100)
+            assert agent.flush(10)
+            names = {path.name for path in (spool / world.client).iterdir()}
+            assert names == {parents_id, agent.agent_id}
+            assert agent.status().adopted == 0
+            agent.close()
+
+        assert in_child(child) == 0
+        assert SpoolFolder.adopt(spool / world.client / parents_id) is None
+        play(agent, 1, tag=3)
+        assert agent.flush(10)
+        assert tags(world) == [0, 1, 2, 100, 101, 3]
+
+
+def test_a_spool_that_cannot_be_made_is_refused_at_construction(world: World, tmp_path):
+    """With the setting's name; a file in its place, since root may write anywhere."""
+    (tmp_path / "file").touch()
+    with pytest.raises(SpoolError, match=r"agent\.spool_dir"):
+        world.agent(spool_dir=str(tmp_path / "file" / "spool"))
+
+
+def test_the_goodbye_is_said_before_the_spool_is_given_up(world: World, spool, monkeypatch):
+    """Afterwards the books are those of whoever adopts it, and must not be overwritten."""
+    adopted: list[bool] = []
+
+    def watch(broker, keys, heartbeat) -> None:
+        if heartbeat.closed:
+            folder = SpoolFolder.adopt(spool / world.client / heartbeat.agent_id)
+            adopted.append(folder is not None)
+            if folder is not None:
+                folder.release()
+            assert heartbeat.spooled
+        write_heartbeat(broker, keys, heartbeat)
+
+    monkeypatch.setattr("rl4sys_stream.agent.refresher.write_heartbeat", watch)
+    agent: StreamAgent = world.agent(spool_dir=str(spool), retain_s=60.0)
+    play(agent, 3)
+    assert agent.flush(10)
+    agent.close()
+    assert adopted == [False]
+    folder = SpoolFolder.adopt(spool / world.client / agent.agent_id)
+    assert folder is not None
+    folder.remove()
+
+
+def test_a_closed_agent_that_has_delivered_for_good_leaves_no_folder(world: World, spool):
+    """And says that nothing is spooled."""
+    with world.agent(spool_dir=str(spool), retain_s=0.05) as agent:
+        play(agent, 2)
+        assert agent.flush(10)
+        eventually(lambda: agent.status().floor == 3)
+    assert list((spool / world.client).iterdir()) == []
+    beat = world.heartbeat(agent.agent_id)
+    assert beat is not None
+    assert (beat.closed, beat.spooled) == (True, False)
