@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ class Forwarder:
         assert parts.port is not None
         self._target = parts.port
         self._muted = threading.Event()
+        self._trigger: tuple[bytes, Callable[[], None]] | None = None
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -35,6 +37,10 @@ class Forwarder:
         """Cut all connections; the next ones go to another server."""
         self._target = port
         self.cut()
+
+    def when(self, text: str, action: Callable[[], None]) -> None:
+        """Once, straight after a request with `text` in it was passed on."""
+        self._trigger = (text.encode(), action)
 
     def cut(self) -> None:
         """Cut all connections."""
@@ -66,6 +72,12 @@ class Forwarder:
     ) -> None:
         self.close()
 
+    def _look(self, request: bytes) -> None:
+        trigger = self._trigger
+        if trigger is not None and trigger[0] in request:
+            self._trigger = None
+            trigger[1]()
+
     def _begin(self, *call: object) -> None:
         action, *arguments = call
         assert callable(action)
@@ -96,5 +108,7 @@ class Forwarder:
             while data := source.recv(_CHUNK):
                 if silence is None or not silence.is_set():
                     sink.sendall(data)
+                if silence is None:
+                    self._look(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)

@@ -211,8 +211,9 @@ class World:
         config: bool = True,
         algorithm: str = "",
         environ: Mapping[str, str] | None = None,
+        url: str = "",
     ) -> WorkerProcess:
-        """Start a worker; `algorithm` and `environ`: see `Zygote.start`."""
+        """Start a worker; `algorithm`, `environ`: see `Zygote.start`; `url`: another way there."""
         log = self.folder / f"{self.client}-{len(self.workers)}.log"
         log.touch()
         nothing = self.folder / "nothing"
@@ -223,7 +224,7 @@ class World:
                 self.define()
             arguments += ["--config", str(self.config)]
         pid = self._zygote.start(
-            arguments, url=self.url, log=log, algorithm=algorithm, environ=environ
+            arguments, url=url or self.url, log=log, algorithm=algorithm, environ=environ
         )
         worker = WorkerProcess(self._zygote, pid, log)
         self.workers.append(worker)
