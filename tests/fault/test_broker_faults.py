@@ -1,7 +1,7 @@
 """Brokers that lose writes, refuse them, or are edited by hand, under real agents and a worker."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -149,7 +149,7 @@ def misconf(server: RedisServer, broker: Broker) -> Callable[[], None]:
     def saved(state: str) -> bool:
         if broker.redis.info("persistence")["rdb_bgsave_in_progress"] == 0:
             broker.call("BGSAVE")
-        return broker.redis.info("persistence")["rdb_last_bgsave_status"] == state
+        return bool(broker.redis.info("persistence")["rdb_last_bgsave_status"] == state)
 
     eventually(lambda: saved("err"), ignoring=(BrokerError,))
 
@@ -189,16 +189,14 @@ def test_a_broker_that_takes_no_writes_is_waited_for(make_world, client_name, fa
             assert worker.poll() is None
 
 
-def finding(findings: object, check: str) -> Finding:
+def finding(findings: Iterable[Finding], check: str) -> Finding:
     """What `doctor` says of one check."""
-    return next(one for one in findings if one.check == check)  # type: ignore[attr-defined]
+    return next(one for one in findings if one.check == check)
 
 
-def delete(*names: str) -> Callable[[World], None]:
+def delete(*names: str) -> Callable[[World], int]:
     """An operator deletes keys."""
-    return lambda world: (
-        world.broker.unlink(*(getattr(world.keys, name) for name in names)) and None
-    )
+    return lambda world: world.broker.unlink(*(getattr(world.keys, name) for name in names))
 
 
 def delete_all(world: World) -> None:
@@ -222,6 +220,7 @@ def destroy_group(world: World) -> None:
         pytest.param(destroy_group, False, id="group"),
         pytest.param(delete("fence", "lease"), False, id="fence"),
         pytest.param(delete("head"), False, id="head"),
+        pytest.param(delete("seq"), False, id="seq"),
         pytest.param(delete("spec"), False, id="spec"),
         pytest.param(delete_all, True, id="client"),
         pytest.param(flush_all, True, id="flushall"),

@@ -130,8 +130,7 @@ def test_a_gap_left_by_a_destroyed_entry_is_passed(world):
     with Team(world, retain_s=0.2) as team:
         team.play(ROLLOUT)
         team.flush()
-        for agent in team.agents:
-            eventually(lambda agent=agent: agent.status().floor == ROLLOUT + 1)
+        eventually(lambda: {agent.status().floor for agent in team.agents} == {ROLLOUT + 1})
         gone = {row[0]: row[1] for row in world.broker.redis.xrange(world.keys.traj, count=3)}
         missing = {(f[b"agent_id"].decode(), int(f[b"seq"])) for f in gone.values()}
         world.broker.call("XTRIM", world.keys.traj, "MINID", list(gone)[-1])
