@@ -286,7 +286,7 @@ class Outbox:
             SpoolError: If the numbers cannot be written down; nothing was taken.
         """
         with self._changed:
-            # Once closed, what is queued is the spool's.
+            # Once closed, what is queued is the spool's: the next agent may give these numbers.
             wanted = [] if self._closed else self._oldest(max_entries, max_bytes)
         # Reading from disk takes time, and the application may want to put something meanwhile.
         loaded = [(item, item.fields or self._load(item)) for item in wanted]
@@ -322,8 +322,7 @@ class Outbox:
         """Give numbers to those that are still the oldest; the drop policy may have had some."""
         taken: list[Offered] = []
         for item, fields in loaded:
-            # Once it is closed, the next agent in the folder may give these numbers.
-            if self._closed or not self._queue or self._queue[0] is not item:
+            if not self._queue or self._queue[0] is not item:
                 continue
             if fields is None:
                 # It was written and cannot be read back: the disk's fault, and a loss that counts.
