@@ -164,7 +164,11 @@ def scan(read: Callable[[int, int], bytes], size: int) -> Iterator[Record]:
     while len(header := read(at, HEADER_BYTES)) == HEADER_BYTES:
         kind, length, checksum = _HEADER.unpack(header)
         start = at + HEADER_BYTES
-        if kind not in kinds or length > min(size - start, MAX_RECORD_BYTES):
+        if (
+            kind not in kinds
+            or header[1:4] != b"\0\0\0"
+            or length > min(size - start, MAX_RECORD_BYTES)
+        ):
             return
         payload = read(start, length)
         if len(payload) != length or _checksum(kind, payload) != checksum:

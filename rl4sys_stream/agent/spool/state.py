@@ -70,7 +70,8 @@ def _check_possible(state: SpoolState, record: Record) -> None:
         case Kind.SEALED:
             leaving = 1
             ordinal = decode_trajectory_record(record.payload)[0]
-            if not state.next_ordinal <= ordinal < MAX_EXACT_INTEGER:
+            # Not `next_ordinal`: a new segment begins with the state during the attempt.
+            if not _newest_ordinal(state) < ordinal < MAX_EXACT_INTEGER:
                 raise WireFormatError(f"trajectory {ordinal} is sealed out of turn")
         case Kind.QUARANTINED | Kind.REJECTED:
             leaving = decode_count(record.payload)
@@ -86,6 +87,12 @@ def _check_possible(state: SpoolState, record: Record) -> None:
             leaving = 0
     if leaving > state.sealing:
         raise WireFormatError(f"{leaving} trajectories leave, {state.sealing} were waiting")
+
+
+def _newest_ordinal(state: SpoolState) -> int:
+    """Of the trajectories that are still needed, 0 if there is none."""
+    runs = live_runs(state)
+    return sum(runs[-1]) - 1 if runs else 0
 
 
 def seal(state: SpoolState, ordinal: int) -> None:

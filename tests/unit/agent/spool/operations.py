@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rl4sys_stream.agent.spool.folder import SpoolFolder
 from rl4sys_stream.agent.spool.journal import SpoolJournal
 from rl4sys_stream.agent.spool.records import HEADER_BYTES, Fields, SpoolState, encode_state, scan
-from rl4sys_stream.agent.spool.state import live_ordinals
+from rl4sys_stream.agent.spool.state import live_runs
 from rl4sys_stream.errors import SpoolError
 from tests.unit.agent.rig import ManualClock
 
@@ -124,7 +124,8 @@ class Life:
 
 def used(segment: bytes) -> int:
     """Bytes of a segment up to the end of its last whole record."""
-    return max((record.offset + len(record.payload) for record in scan(segment)), default=0)
+    records = scan(lambda offset, length: segment[offset : offset + length], len(segment))
+    return max((record.offset + len(record.payload) for record in records), default=0)
 
 
 def first_cut(segment: bytes, before: bytes | None) -> int:
@@ -176,5 +177,6 @@ def balance(state: SpoolState) -> int:
 
 def check_bytes(journal: SpoolJournal, written: dict[int, Fields]) -> None:
     """Every trajectory that is still needed is read back as it was written."""
-    for ordinal in live_ordinals(journal.state):
-        assert journal.read(ordinal) == written[ordinal]
+    for first, length in live_runs(journal.state):
+        for ordinal in range(first, first + length):
+            assert journal.read(ordinal) == written[ordinal]
