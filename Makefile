@@ -6,6 +6,7 @@
 #       make says so before it downloads one. On macOS there is nothing to choose.
 #   make demo DEMO_ARGS="--seed 2"      further arguments for the demo
 #   make test PYTHON=python3.12         another interpreter (after `make clean`)
+#   make chaos CHAOS_ARGS="--minutes 3 --faults 40"  a shorter chaos run
 #   make unit PYTEST_ARGS="-k diff -x"  further arguments for pytest
 #   make soak SOAK_ARGS="--minutes 4"   a shorter soak; OUTAGE_ARGS likewise for `make outage`
 #   make fuzz FUZZ_ARGS="--seconds 60 --target ledger"   arguments of the fuzz campaign
@@ -16,6 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 TORCH_INDEX_URL ?=
 DEMO_ARGS ?=
+CHAOS_ARGS ?=
 PYTEST_ARGS ?=
 SOAK_ARGS ?=
 OUTAGE_ARGS ?=
@@ -33,13 +35,13 @@ export OMP_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test setup lint fmt types imports unit integration fault learn fuzz all-tests \
-	wheel compose-test bench outage soak clean
+	wheel compose-test bench outage soak chaos clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 	@echo
 	@echo "verbs: demo test | setup lint fmt types imports unit integration fault learn wheel |"
-	@echo "       compose-test (needs Docker) bench outage soak fuzz clean"
+	@echo "       compose-test (needs Docker) bench outage soak chaos fuzz clean"
 
 # Lunar Lander learns through Redis streams: embedded broker, dispatcher, worker, application.
 demo: $(VENV)/.installed-run
@@ -107,6 +109,11 @@ outage: $(VENV)/.installed-dev
 # Memory of agent, worker and broker at full speed, for 30 minutes.
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
+
+# 200 faults in 20 minutes against real processes, and a control that must fail (Linux). Writes the
+# report into docs/chaos; exits with 1 if anything was lost or trained twice.
+chaos: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.chaos $(CHAOS_ARGS)
 
 # Keeps runs/ and .rl4sys-stream/: results and a broker's data are not ours to delete.
 clean:

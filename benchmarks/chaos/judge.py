@@ -1,0 +1,253 @@
+"""The verdict: each trajectory whose end was marked, against what the broker's history shows."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from benchmarks.chaos.blackbox import ClientHistory, CommitRecord, Number
+from benchmarks.chaos.identity import Identity
+from benchmarks.chaos.ledger import Ledger
+
+__all__ = ["ClientVerdict", "final_line", "judge"]
+
+SHOWN = 20
+"""Examples of one kind of violation in the report."""
+
+
+@dataclass(slots=True)
+class ClientVerdict:
+    """What became of a client's trajectories.
+
+    Attributes:
+        client: Its name.
+        ended: Whose end was marked, by the applications' own ledgers.
+        fates: How many of them ended how; each is in one.
+        unwritten: Trained although their application was killed before it wrote them down.
+        duplicates: Second copies that the worker refused.
+        versions: Of the final line.
+        trained_at: Wall clock in milliseconds and number of trajectories, for each version.
+        violations: Everything that must not be, in words.
+    """
+
+    client: str
+    ended: int = 0
+    fates: Counter[str] = field(default_factory=Counter)
+    unwritten: int = 0
+    duplicates: int = 0
+    versions: int = 0
+    trained_at: list[tuple[int, int]] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+
+    def accuse(self, what: str, which: list[str]) -> None:
+        """Add a violation, if there is one."""
+        if which:
+            examples = ", ".join(which[:SHOWN])
+            self.violations.append(f"{self.client}: {len(which)} {what}: {examples}")
+
+
+def final_line(history: ClientHistory, verdict: ClientVerdict) -> list[tuple[int, str]]:
+    """The versions that count, oldest first: those that the final head descends from.
+
+    They are found twice, in the order of the commits and from the last one back by the bases that
+    the models name; the two must agree.
+    """
+    line: list[tuple[int, str]] = []
+    for commit in history.commits:
+        if "version" in commit.head:
+            name = int(commit.head["version"]), commit.head["token"].decode()
+            if not line or line[-1] != name:
+                line.append(name)
+    walked = line[-1:]
+    while walked and (record := history.versions.get(walked[-1])) and record.base:
+        walked.append(record.base)
+    if walked[::-1] != line:
+        verdict.violations.append(
+            f"{verdict.client}: the final head descends from {len(walked)} versions, "
+            f"and {len(line)} were committed"
+        )
+    if [version for version, _ in line] != list(range(1, len(line) + 1)):
+        verdict.violations.append(f"{verdict.client}: the line of versions has gaps")
+    return line
+
+
+@dataclass(slots=True)
+class _Settled:
+    """Fates by number, replayed from the commits."""
+
+    fates: dict[Number, str] = field(default_factory=dict)
+    duplicates: Counter[str] = field(default_factory=Counter)
+    twice: list[str] = field(default_factory=list)
+
+
+def _replay(history: ClientHistory, verdict: ClientVerdict) -> _Settled:
+    settled = _Settled()
+    line = set(final_line(history, verdict))
+    verdict.versions = len(line)
+    seen: set[tuple[int, str]] = set()
+    for commit in history.commits:
+        trained: list[Number] = []
+        if "version" in commit.head:
+            name = int(commit.head["version"]), commit.head["token"].decode()
+            if name not in seen:
+                seen.add(name)
+                record = history.versions.get(name)
+                trained = record.numbers if record else []
+                verdict.trained_at.append((int(commit.head["updated_ms"]), len(trained)))
+        _settle(history, commit, trained, settled)
+    return settled
+
+
+def _settle(
+    history: ClientHistory, commit: CommitRecord, trained: list[Number], settled: _Settled
+) -> None:
+    left = set(trained)
+    for number in trained:
+        if number in settled.fates:
+            settled.twice.append(f"{number} {settled.fates[number]}, then trained")
+        settled.fates[number] = "trained"
+    if len(left) != len(trained):
+        settled.twice.append(f"one version names a number twice: {sorted(trained)}")
+    refused = set(commit.quarantined)
+    for entry_id in commit.acknowledged:
+        entry = history.entries.get(entry_id)
+        if entry is None or entry.number is None:
+            continue
+        number = entry.number
+        if number in left:
+            left.discard(number)
+        elif entry_id in refused:
+            settled.fates[number] = "quarantined"
+        elif entry_id in history.destroyed and number not in settled.fates:
+            continue  # it was pending, and nobody could read it any more: skipped, see below
+        elif number in settled.fates:
+            settled.duplicates[number[0]] += 1
+        else:
+            settled.fates[number] = "dropped"
+
+
+def judge(
+    history: ClientHistory,
+    ledger: Ledger,
+    client: str,
+    agent_dropped: Mapping[str, int],
+) -> ClientVerdict:
+    """Where each trajectory of `client` ended, and what must not be.
+
+    Args:
+        history: What survived at the broker.
+        ledger: What the applications wrote down.
+        client: Whose.
+        agent_dropped: agent_id -> trajectories that its own policy discarded, as it says; they
+            never reached the broker, so there is no other evidence.
+    """
+    verdict = ClientVerdict(client)
+    settled = _replay(history, verdict)
+    numbers, contradictions = _numbers(history)
+    verdict.violations += [f"{client}: {text}" for text in contradictions]
+    verdict.accuse("numbers are settled twice", settled.twice)
+    verdict.duplicates = settled.duplicates.total()
+    waiting = {
+        entry.number
+        for entry_id, entry in history.entries.items()
+        if entry_id in history.present and entry.number is not None
+    }
+    destroyed = {
+        entry.number
+        for entry_id in history.destroyed
+        if (entry := history.entries.get(entry_id)) is not None and entry.number is not None
+    }
+    skipped: Counter[str] = Counter()
+    missing: dict[str, list[Identity]] = {}
+    for identity in ledger.ended.get(client, []):
+        verdict.ended += 1
+        number = numbers.get(identity)
+        if number in settled.fates:
+            verdict.fates[settled.fates[number]] += 1
+        elif number in waiting:
+            verdict.fates["pending"] += 1
+        elif number in destroyed and _passed(history, number):
+            verdict.fates["skipped"] += 1
+            skipped[number[0]] += 1
+        elif number is None and identity in ledger.unrewarded:
+            verdict.fates["quarantined (application killed before its reward came)"] += 1
+        else:
+            missing.setdefault(ledger.agent_of(identity).agent_id, []).append(identity)
+    _account_for_missing(verdict, missing, agent_dropped)
+    _check_unwritten(verdict, ledger, numbers, settled)
+    _check_books(verdict, history, settled, skipped)
+    return verdict
+
+
+def _passed(history: ClientHistory, number: Number) -> bool:
+    record = history.ledgers.get(number[0])
+    return record is not None and number[1] <= record.watermark
+
+
+def _numbers(history: ClientHistory) -> tuple[dict[Identity, Number], list[str]]:
+    """Identity -> its number, and where the two do not stay together."""
+    numbers: dict[Identity, Number] = {}
+    identities: dict[Number, Identity] = {}
+    wrong = []
+    for entry in history.entries.values():
+        if entry.number is None or entry.identity is None:
+            wrong.append("an entry does not decode")
+            continue
+        if numbers.setdefault(entry.identity, entry.number) != entry.number:
+            wrong.append(f"{entry.identity} has two numbers")
+        if identities.setdefault(entry.number, entry.identity) != entry.identity:
+            wrong.append(f"{entry.number} was given twice")
+    return numbers, wrong
+
+
+def _account_for_missing(
+    verdict: ClientVerdict,
+    missing: Mapping[str, list[Identity]],
+    agent_dropped: Mapping[str, int],
+) -> None:
+    lost = []
+    for agent_id, identities in missing.items():
+        counted = min(agent_dropped.get(agent_id, 0), len(identities))
+        verdict.fates["dropped (by the agent)"] += counted
+        lost += [f"{one} of {agent_id}" for one in identities[counted:]]
+    verdict.fates["lost"] = len(lost)
+    verdict.accuse("trajectories are lost", lost)
+
+
+def _check_unwritten(
+    verdict: ClientVerdict,
+    ledger: Ledger,
+    numbers: Mapping[Identity, Number],
+    settled: _Settled,
+) -> None:
+    """What was trained and is in no ledger must have been the very next one of a killed agent."""
+    written = set(ledger.ended.get(verdict.client, []))
+    strangers = []
+    for identity, number in numbers.items():
+        if identity in written:
+            continue
+        verdict.unwritten += settled.fates.get(number) == "trained"
+        if not ledger.is_next(identity):
+            strangers.append(str(identity))
+    verdict.accuse("entries are in nobody's ledger", strangers)
+
+
+def _check_books(
+    verdict: ClientVerdict,
+    history: ClientHistory,
+    settled: _Settled,
+    skipped: Counter[str],
+) -> None:
+    """The worker's committed counts, agent by agent, against what was replayed."""
+    found: dict[str, Counter[str]] = {}
+    for (agent_id, _), fate in settled.fates.items():
+        found.setdefault(agent_id, Counter())[fate] += 1
+    wrong = []
+    for agent_id, record in history.ledgers.items():
+        counts = found.get(agent_id, Counter())
+        mine = counts["trained"], counts["quarantined"], counts["dropped"]
+        theirs = record.trained, record.quarantined, record.dropped
+        if mine != theirs or record.duplicate != settled.duplicates[agent_id]:
+            wrong.append(f"{agent_id}: {theirs} by its books, {mine} by the commits")
+        if record.skipped < skipped[agent_id]:
+            wrong.append(f"{agent_id}: skipped {record.skipped}, destroyed {skipped[agent_id]}")
+    verdict.accuse("ledgers contradict the commits", wrong)
