@@ -165,6 +165,10 @@ class ProductSite:
                 return False
         return True
 
+    def latest(self) -> dict[int, int]:
+        """Number of each application -> the life that it is in."""
+        return {one.number: one.incarnation for one in self.applications.values()}
+
     def crashed(self) -> list[str]:
         """Applications that ended although nobody killed them."""
         return [

@@ -72,11 +72,10 @@ class ChaosProxy:
         self._ready.set()
         await self._done.wait()
         server.close()
-        await self._abort_all()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        self._mode = "pass"  # nobody stays in a black hole
+        while self._writers:
+            await self._abort_all()
+            await asyncio.sleep(STALL_S)  # their tasks find that out
 
     async def _abort_all(self) -> None:
         for writer in list(self._writers):
@@ -99,8 +98,9 @@ class ChaosProxy:
                 asyncio.ensure_future(self._forward(far_reader, writer, replies=True)),
             ]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                task.cancel()
+            for one in pair:
+                one.transport.abort()
+            await asyncio.gather(*tasks)
         finally:
             self._writers -= pair
             for one in pair:

@@ -63,7 +63,7 @@ def _as_data(result: ChaosResult, control: ControlResult | None) -> dict[str, An
             verdict.client: {
                 "ended": verdict.ended,
                 "fates": dict(verdict.fates),
-                "unwritten": verdict.unwritten,
+                "unwritten": dict(verdict.unwritten),
                 "duplicates_refused": verdict.duplicates,
                 "versions": verdict.versions,
                 "audit": {
