@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def run_product(folder: Path, settings: ChaosSettings) -> ChaosResult:
     return result
 
 
-def _wait(what: str, seconds: float, done: Any) -> bool:
+def _wait(what: str, seconds: float, done: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -229,6 +230,12 @@ def _judge(site: ProductSite, result: ChaosResult) -> None:
         for agent_id, record in history.ledgers.items():
             dropped[agent_id] = dropped.get(agent_id, 0) - record.dropped
         verdict = judge(history, ledger, client, dropped)
+        # Nobody else may have taken anything out of a stream; least of all the product.
+        by_harness = site.destroyed.get(client, {})
+        verdict.accuse(
+            "entries were destroyed, and not by this harness",
+            sorted(history.destroyed - set(by_harness)),
+        )
         result.verdicts.append(verdict)
         result.violations += verdict.violations
         killed = sum(
