@@ -76,11 +76,10 @@ class ChaosBroker:
         path = self.files()[-1]
         size = path.stat().st_size
         with path.open("r+b") as file:
-            now = self._sizes[-1][0] if self._sizes else 0.0
-            kept = [length for at, length in self._sizes if at <= now - seconds]
+            died = time.monotonic()
+            kept = [length for at, length in tuple(self._sizes) if at <= died - seconds]
             target = min(kept[-1] if kept else size, size)
             file.truncate(target)
-        self._sizes.clear()
         return size - target
 
     def hang(self) -> None:
@@ -104,8 +103,8 @@ class ChaosBroker:
         self._server.stop()
 
     def _sample(self) -> None:
+        # The file alone is looked at: the server object belongs to the thread of the faults.
         while not self._stop.wait(SAMPLE_S):
-            if self._server.alive:
-                paths = sorted((self._folder / "appendonlydir").glob("*.incr.aof"))
-                if paths:
-                    self._sizes.append((time.monotonic(), paths[-1].stat().st_size))
+            paths = sorted((self._folder / "appendonlydir").glob("*.incr.aof"))
+            if paths:
+                self._sizes.append((time.monotonic(), paths[-1].stat().st_size))

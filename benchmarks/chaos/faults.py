@@ -142,7 +142,7 @@ def _cut_broker(strike: Strike) -> str:
     seconds = strike.rng.uniform(0.1, strike.site.settings.cut_s)
     lost = broker.cut(seconds)
     broker.restart()
-    return f"{lost} bytes of the last {seconds:.2f} s"
+    return f"{lost} bytes of the last {seconds:.2f} s" if lost else ""
 
 
 def _hang_broker(strike: Strike) -> str:

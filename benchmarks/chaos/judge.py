@@ -231,7 +231,8 @@ def _account_for_missing(
     lost = []
     for agent_id, identities in missing.items():
         counted = min(agent_dropped.get(agent_id, 0), len(identities))
-        verdict.fates["dropped (by the agent)"] += counted
+        if counted:
+            verdict.fates["dropped (by the agent)"] += counted
         lost += [f"{one} of {agent_id}" for one in identities[counted:]]
     verdict.fates["lost"] = len(lost)
     verdict.accuse("trajectories are lost", lost)
