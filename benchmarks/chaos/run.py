@@ -69,7 +69,7 @@ class ChaosResult:
 
 def say(text: str) -> None:
     """Progress, for whoever watches."""
-    print(f"chaos: {text}", file=sys.stderr, flush=True)
+    print(f"{time.strftime('%H:%M:%S')} chaos: {text}", file=sys.stderr, flush=True)
 
 
 def run_product(folder: Path, settings: ChaosSettings) -> ChaosResult:
@@ -89,6 +89,7 @@ def run_product(folder: Path, settings: ChaosSettings) -> ChaosResult:
         say("no more faults; waiting until everything is settled")
         result.violations += _settle(site)
         result.took_s = time.monotonic() - begun
+        say("auditing and judging")
         for client in site.clients():
             result.audits[client] = _audit(site, client)
         site.stop_training()
