@@ -13,6 +13,7 @@ __all__ = ["ChaosBroker"]
 
 SAMPLE_S = 0.02
 KEPT_SAMPLES = 500
+STALE_S = 0.5
 ADMIN_TIMEOUT_S = 5.0
 
 
@@ -72,13 +73,20 @@ class ChaosBroker:
         self._server = self._started(appendfsync)
 
     def cut(self, seconds: float) -> int:
-        """After `kill`: take away what was written in the last `seconds`; how many bytes."""
+        """After `kill`: take away what was written in the last `seconds`; how many bytes.
+
+        Raises:
+            RuntimeError: If the file was not watched just now: more than that might be cut, and
+                what agents retain no longer is lost with every right.
+        """
         path = self.files()[-1]
         size = path.stat().st_size
+        died, samples = time.monotonic(), tuple(self._sizes)
+        kept = [length for at, length in samples if at <= died - seconds]
+        if not kept or died - samples[-1][0] > STALE_S:
+            raise RuntimeError("the size of the append-only file is not known")
+        target = min(kept[-1], size)
         with path.open("r+b") as file:
-            died = time.monotonic()
-            kept = [length for at, length in tuple(self._sizes) if at <= died - seconds]
-            target = min(kept[-1] if kept else size, size)
             file.truncate(target)
         return size - target
 

@@ -140,8 +140,10 @@ def _cut_broker(strike: Strike) -> str:
     broker = strike.site.network.broker
     broker.kill()
     seconds = strike.rng.uniform(0.1, strike.site.settings.cut_s)
-    lost = broker.cut(seconds)
-    broker.restart()
+    try:
+        lost = broker.cut(seconds)
+    finally:
+        broker.restart()
     return f"{lost} bytes of the last {seconds:.2f} s" if lost else ""
 
 
