@@ -22,6 +22,7 @@ class ClientVerdict:
         client: Its name.
         ended: Whose end was marked, by the applications' own ledgers.
         fates: How many of them ended how; each is in one.
+        twice: How many numbers were taken in more than once.
         unwritten: Fates of those whose application was killed before it wrote them down.
         duplicates: Second copies that the worker refused.
         versions: Of the final line.
@@ -33,6 +34,7 @@ class ClientVerdict:
     client: str
     ended: int = 0
     fates: Counter[str] = field(default_factory=Counter)
+    twice: int = 0
     unwritten: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
     versions: int = 0
@@ -82,12 +84,14 @@ class _Settled:
         unclear: Agent -> acknowledged entries that somebody had destroyed: the worker may have
             read them before that (then it dropped them, or took them for second copies), or not.
         twice: Numbers that were taken in more than once.
+        unfounded: Numbers that a version names and its commit did not acknowledge.
     """
 
     fates: dict[Number, str] = field(default_factory=dict)
     duplicates: Counter[str] = field(default_factory=Counter)
     unclear: Counter[str] = field(default_factory=Counter)
     twice: list[str] = field(default_factory=list)
+    unfounded: list[str] = field(default_factory=list)
 
     def take_in(self, number: Number, fate: str) -> None:
         """Note what became of a number; it must be the first time."""
@@ -147,8 +151,7 @@ def _settle(
             settled.take_in(entry.number, "quarantined")
         else:
             others.append(entry_id)
-    # What a version claims to be trained on must have been in the stream, and is acknowledged.
-    settled.twice += [f"{number} trained out of nothing" for number in left]
+    settled.unfounded += [str(number) for number in left]
     return others
 
 
@@ -171,7 +174,9 @@ def judge(
     settled = _replay(history, verdict)
     numbers, contradictions = _numbers(history)
     verdict.violations += [f"{client}: {text}" for text in contradictions]
+    verdict.twice = len(settled.twice)
     verdict.accuse("numbers are settled twice", settled.twice)
+    verdict.accuse("numbers were trained on without their entries", settled.unfounded)
     verdict.duplicates = settled.duplicates.total()
     waiting = {
         entry.number

@@ -57,12 +57,13 @@ def _as_data(result: ChaosResult, control: ControlResult | None) -> dict[str, An
         "took_s": round(result.took_s, 1),
         "ended": sum(verdict.ended for verdict in result.verdicts),
         "fates": dict(_totals(result)),
-        "twice": sum("twice" in text for text in result.violations),
+        "twice": sum(verdict.twice for verdict in result.verdicts),
         "faults_by_kind": dict(_kinds(result)),
         "clients": {
             verdict.client: {
                 "ended": verdict.ended,
                 "fates": dict(verdict.fates),
+                "twice": verdict.twice,
                 "unwritten": dict(verdict.unwritten),
                 "duplicates_refused": verdict.duplicates,
                 "versions": verdict.versions,
@@ -97,7 +98,6 @@ def _markdown(result: ChaosResult, control: ControlResult | None) -> str:
     lines = ["# Chaos run", "", intro, "", _row(*COLUMNS), _row(*["---"] * len(COLUMNS))]
     for verdict in result.verdicts:
         fates = verdict.fates
-        twice = sum("twice" in text for text in verdict.violations)
         closes = "closes" if result.audits[verdict.client]["exit_code"] == 0 else "OPEN"
         lines.append(
             _row(
@@ -109,7 +109,7 @@ def _markdown(result: ChaosResult, control: ControlResult | None) -> str:
                 fates["skipped"],
                 fates["pending"],
                 fates["lost"],
-                twice,
+                verdict.twice,
                 verdict.duplicates,
                 verdict.versions,
                 closes,

@@ -20,7 +20,7 @@ from benchmarks.chaos.processes import ROOT
 from benchmarks.chaos.product import ProductSite
 from benchmarks.chaos.schedule import FaultRecord, carry_out_faults
 from benchmarks.chaos.settings import ChaosSettings
-from rl4sys_stream.broker.connection import URL_ENV
+from rl4sys_stream.broker.connection import URL_ENV, Broker
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import read_heartbeats
@@ -188,20 +188,20 @@ class _Silence:
     def __call__(self) -> bool:
         site = self._site
         with site.network.broker.admin() as admin:
-            now = [
-                (
-                    admin.call("XLEN", ClientKeys(client).traj),
-                    TrajectoryStream(admin, ClientKeys(client)).backlog().unread,
-                    admin.call("GET", ClientKeys(client).lease),
-                )
-                for client in site.clients()
-            ]
+            now = [self._look(admin, ClientKeys(client)) for client in site.clients()]
         idle = all(unread == 0 and lease is not None for _, unread, lease in now)
         if now != self._last or not idle:
             self._last, self._since = now, time.monotonic()
         # An episode has more than one step, so a rollout has at most half as many trajectories.
-        few = all(length <= site.settings.n_steps // 2 for length, _, _ in now)
+        few = all(unsettled <= site.settings.n_steps // 2 for unsettled, _, _ in now)
         return few and time.monotonic() - self._since >= SILENT_S
+
+    @staticmethod
+    def _look(admin: Broker, keys: ClientKeys) -> tuple[int, int | None, bytes | None]:
+        """Entries that wait for their settlement, those that nobody has read, the lease."""
+        head, backlog = read_head(admin, keys), TrajectoryStream(admin, keys).backlog()
+        unsettled = backlog.unsettled(head.retained if head else 0)
+        return unsettled, backlog.unread, admin.call("GET", keys.lease)
 
 
 def _audit(site: ProductSite, client: str) -> dict[str, Any]:

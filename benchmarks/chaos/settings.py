@@ -59,12 +59,7 @@ def write_definition(folder: Path, client: ClientPlan, settings: ChaosSettings) 
         "observation_space": {"type": "box", "shape": [OBS_DIM]},
         "action_space": {"type": "discrete", "n": N_ACTIONS},
         "network_architecture": {"hidden_sizes": [16]},
-        "algorithm_parameters": {
-            "n_steps": settings.n_steps,
-            "batch_size": 64,
-            "n_epochs": 2,
-            "seed": settings.seed,
-        },
+        "algorithm_parameters": _parameters(client, settings),
         "communication": {"timeout": 2.0},
         "agent": {"retain_s": settings.retain_s, "heartbeat_s": 0.5, "poll_interval_s": 0.5},
         "worker": {
@@ -77,3 +72,15 @@ def write_definition(folder: Path, client: ClientPlan, settings: ChaosSettings) 
     path = folder / f"{client.name}.json"
     path.write_text(json.dumps(definition, indent=1), encoding="utf-8")
     return path
+
+
+def _parameters(client: ClientPlan, settings: ChaosSettings) -> dict[str, int]:
+    """Small and fast, so that commits are frequent."""
+    if client.algorithm != "PPO":
+        raise ValueError(f"this run has no parameters for {client.algorithm} yet")
+    return {
+        "n_steps": settings.n_steps,
+        "batch_size": 64,
+        "n_epochs": 2,
+        "seed": settings.seed,
+    }

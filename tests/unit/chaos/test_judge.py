@@ -144,7 +144,9 @@ def test_a_number_in_two_versions_of_the_line_is_taken_in_twice(broker):
     books = LedgerRecord(watermark=1, trained=1)
     broker.commit(2, "1:a", trained=[1], ids=["1-0"], books=books)
     broker.commit(3, "1:a", trained=[1], ids=["5-0"], books=books)
-    assert any("twice" in text for text in broker.verdict().violations)
+    verdict = broker.verdict()
+    assert verdict.twice == 1
+    assert any("twice" in text for text in verdict.violations)
 
 
 def test_a_version_that_was_never_committed_took_nothing_in(broker):
