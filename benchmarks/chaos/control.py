@@ -29,12 +29,12 @@ from benchmarks.chaos.processes import find, send, start_module
 from benchmarks.chaos.schedule import carry_out_faults
 from benchmarks.chaos.settings import ChaosSettings
 from benchmarks.chaos.site import Network
-from rl4sys_stream.broker.connection import URL_ENV
+from rl4sys_stream.broker.connection import URL_ENV, Broker
 
 __all__ = ["ControlResult", "run_control"]
 
 STREAM, GROUP, VERSIONS = "control:traj", "control", "control:versions"
-BATCH = 8
+BATCH = 32
 UPDATE_S = 0.1
 """How long the trainer computes; about what a small update takes."""
 KINDS_OF_CONTROL = (
@@ -48,6 +48,8 @@ KINDS_OF_CONTROL = (
     "CLIENT KILL normal",
 )
 SETTLE_S = 40.0
+PACE = "20"
+"""Trajectories a second, of each producer."""
 QUIET_S = 4.0
 
 
@@ -59,6 +61,7 @@ class ControlResult:
     accepted: int
     trained: int
     twice: int
+    waiting: int
     lost: int
 
     @property
@@ -131,7 +134,7 @@ class ControlSite:
         self._word = f"control-{secrets.token_hex(6)}"
         self._trainers: list[subprocess.Popen[str]] = []
         self._producers = [
-            self._start(["producer", str(number), str(folder / f"{number}.ids"), "30"], "producers")
+            self._start(["producer", str(number), str(folder / f"{number}.ids"), PACE], "producers")
             for number in range(len(settings.clients) * settings.agents)
         ]
         self._lock = threading.Lock()
@@ -213,13 +216,15 @@ class ControlSite:
             accepted.update(path.read_text(encoding="ascii").split())
         with self.network.broker.admin() as admin:
             versions = admin.call("LRANGE", VERSIONS, 0, -1)
+            waiting = _waiting(admin)
         trained = Counter(name for data in versions for name in msgspec.json.decode(data))
         return ControlResult(
             faults=faults,
             accepted=len(accepted),
             trained=len(trained),
             twice=sum(count > 1 for count in trained.values()),
-            lost=len(accepted - set(trained)),
+            waiting=len((accepted & waiting) - set(trained)),
+            lost=len(accepted - set(trained) - waiting),
         )
 
     def close(self) -> None:
@@ -231,6 +236,19 @@ class ControlSite:
             process.kill()
             process.wait()
         self.network.close()
+
+
+def _waiting(admin: Broker) -> set[str]:
+    """Names in the stream that no trainer has acknowledged: late, and not lost."""
+    found: set[str] = set()
+    client: Any = admin.redis  # its types know nothing of the form of its replies
+    (group,) = client.xinfo_groups(STREAM)
+    for _, fields in client.xrange(STREAM, min=b"(" + group["last-delivered-id"]):
+        found.add(fields[b"id"].decode())
+    for row in client.xpending_range(STREAM, GROUP, "-", "+", 10_000):
+        for _, fields in client.xrange(STREAM, row["message_id"], row["message_id"]):
+            found.add(fields[b"id"].decode())
+    return found
 
 
 def run_control(folder: Path, settings: ChaosSettings) -> ControlResult:
