@@ -47,6 +47,8 @@ class Commit:
         token: The worker's fencing token.
         expect_version: Version of the head it started from, 0 if there was none.
         expect_token: Token of that head, "".
+        expect_commit: Commit that wrote that head, "". A version alone does not say which entries
+            are settled: a broker that lost a commit without a version has the same one.
         head: The new head, None where there is no version yet and none is published.
         staged: Keys staged beforehand (model, checkpoint); empty if no version is published.
         settled: Entry ids to acknowledge: trained, dropped, quarantined, duplicates.
@@ -64,6 +66,7 @@ class Commit:
     expect_version: int
     expect_token: str
     head: Head | None
+    expect_commit: str = ""
     staged: Sequence[str] = ()
     settled: Sequence[str] = ()
     refusals: Sequence[Refusal] = ()
@@ -118,6 +121,7 @@ def _arguments(keys: ClientKeys, work: Commit) -> list[Argument]:
         work.commit_id,
         work.expect_version,
         work.expect_token,
+        work.expect_commit,
         len(work.staged),
         PRUNED_GRACE_S,
         keys.updates,

@@ -65,6 +65,8 @@ class Head:
         counts: Of this lineage.
         retained: Entries that stay in the stream after their settlement (a replay buffer's).
         updated_ms: Wall clock of the commit.
+        commit: Name of the commit that wrote it, "" in a head that is still to be committed. A
+            commit without a version changes this alone of the head's identity.
     """
 
     version: int
@@ -76,6 +78,7 @@ class Head:
     counts: Counts = field(default_factory=Counts)
     retained: int = 0
     updated_ms: int = 0
+    commit: str = ""
 
 
 def head_fields(head: Head) -> dict[str, bytes | str | int]:
@@ -112,6 +115,7 @@ def parse_head(fields: Mapping[bytes, bytes]) -> Head | None:
             counts=decode_json(fields[b"counts"], Counts, "the counts"),
             retained=int(fields[b"retained"]),
             updated_ms=int(fields[b"updated_ms"]),
+            commit=fields.get(b"commit", b"").decode(),
         )
     except WireFormatError:
         raise

@@ -163,7 +163,7 @@ class Session:
     def _commit_is_full(self) -> bool:
         """A rollout of very short trajectories must still fit into one commit."""
         limit = self._tenure.plan.settings.max_commit_entries
-        return self._books.accepted > 0 and self._books.accepted + self._books.unsettled >= limit
+        return self._books.accepted > 0 and self._books.size >= limit
 
     def _agents_wait_for_room(self) -> bool:
         """Whether nothing more will come before something is settled.
@@ -421,6 +421,7 @@ class Session:
             token=self._tenure.token,
             expect_version=old.version if old else 0,
             expect_token=old.token if old else "",
+            expect_commit=old.commit if old else "",
             head=head,
             staged=staged,
             settled=settlement.entry_ids,
@@ -434,7 +435,7 @@ class Session:
         result = self._intake.settle(
             lambda: self._commit_until_answered(work), settlement.entry_ids
         )
-        self._head = head
+        self._head = replace(head, commit=work.commit_id)
         # A stream that is never idle must not hide what a paused worker took under our name.
         self._intake.look_for_forgotten(result.pending)
 

@@ -120,7 +120,9 @@ class Books:
         self._rescan = rescan
         self._scanned: dict[str, int] = {}
         self._held: dict[str, set[int]] = {}
+        self._floors: dict[str, int] = {}
         self._accepted: list[Accepted] = []
+        self._copies: list[tuple[Candidate, EntryAddress]] = []
         self._settled: list[str] = []
         self._refusals: list[Refusal] = []
         self._dirty: set[str] = set()
@@ -134,6 +136,11 @@ class Books:
     def accepted(self) -> int:
         """Entries that the learner holds."""
         return len(self._accepted)
+
+    @property
+    def size(self) -> int:
+        """Entries that a commit of everything would settle."""
+        return len(self._accepted) + len(self._copies) + len(self._settled)
 
     def held(self) -> tuple[Accepted, ...]:
         """What the learner holds, oldest first."""
@@ -172,18 +179,23 @@ class Books:
         return self._rescan(entry_id)
 
     def _pass_gap(self, address: EntryAddress) -> None:
-        ledger = self._ledger(address.agent_id)
-        skipped = ledger.skip_below(address.floor, self._held.get(address.agent_id, ()))
+        agent_id = address.agent_id
+        self._floors[agent_id] = max(self._floors.get(agent_id, 0), address.floor)
+        self._skip(agent_id)
+
+    def _skip(self, agent_id: str) -> None:
+        floor = self._floors.get(agent_id, 0)
+        skipped = self._ledger(agent_id).skip_below(floor, self._held.get(agent_id, ()))
         if skipped:
             self._totals.outcomes[Outcome.SKIPPED] += skipped
-            self._dirty.add(address.agent_id)
+            self._dirty.add(agent_id)
             log_event(
                 logger,
                 logging.WARNING,
                 "worker.skipped",
-                agent_id=address.agent_id,
+                agent_id=agent_id,
                 count=skipped,
-                below=address.floor,
+                below=floor,
             )
 
     def _decide(self, candidate: Candidate, head: Head) -> list[Accepted]:
@@ -194,8 +206,13 @@ class Books:
                 self._refuse(candidate, None)
             return []
         held = self._held.setdefault(address.agent_id, set())
-        if self._ledger(address.agent_id).is_settled(address.seq) or address.seq in held:
+        if self._ledger(address.agent_id).is_settled(address.seq):
             self._settle(candidate, address, Outcome.DUPLICATE)
+            return []
+        if address.seq in held:
+            # Not before the one that the learner holds: if the broker has lost that one, this is
+            # the only one there is.
+            self._copies.append((candidate, address))
             return []
         if trajectory is None:
             self._refuse(candidate, address)
@@ -253,7 +270,13 @@ class Books:
             candidate = Candidate(item.entry_id, 0, item.address, item.trajectory, reason)
             self._refuse(candidate, item.address)
             self._settle(candidate, item.address, Outcome.QUARANTINED)
+        self._settle_copies()
         return len(accepted)
+
+    def _settle_copies(self) -> None:
+        copies, self._copies = self._copies, []
+        for candidate, address in copies:
+            self._settle(candidate, address, Outcome.DUPLICATE)
 
     def settle_refused(self) -> Settlement:
         """Close the accounts of what is settled without training; the learner keeps its own."""
@@ -270,9 +293,13 @@ class Books:
             self._totals.steps += steps
             self._totals.episodes += item.trajectory.end is not End.CUT
             self._dirty.add(address.agent_id)
+        self._settle_copies()
         return self._close(accepted)
 
     def _close(self, accepted: tuple[Accepted, ...]) -> Settlement:
+        # What was in hand may have stood before a gap whose floor is known already.
+        for agent_id in sorted(self._dirty):
+            self._skip(agent_id)
         entry_ids = (*(item.entry_id for item in accepted), *self._settled)
         watermarks = {
             agent_id: msgspec.json.encode(self._ledgers[agent_id].record())

@@ -10,11 +10,12 @@
 --         3 commit_id        random; a repeated commit is recognised by it
 --         4 expect_version   the head I started from ('0' and '' where there is none)
 --         5 expect_token
---         6 n_staged
---         7 grace_s          expiry of pruned versions: an agent may be in the middle of reading
---         8 channel, 9 notice ('' = none)        10 metrics as JSON ('' = none)
---         11 quarantine_max  entries that the quarantine keeps
---         12 n, then n field-value pairs of head
+--         6 expect_commit    the commit that wrote that head
+--         7 n_staged
+--         8 grace_s          expiry of pruned versions: an agent may be in the middle of reading
+--         9 channel, 10 notice ('' = none)       11 metrics as JSON ('' = none)
+--         12 quarantine_max  entries that the quarantine keeps
+--         13 n, then n field-value pairs of head
 --            n, then n field-value pairs of seq
 --            n, then n pairs (entry id, reason) that go to the quarantine (they are settled, too)
 --            n, then n ids to settle, in stream order
@@ -26,7 +27,7 @@
 --         first among the writes.
 -- why allow-oom: a commit is what empties a full broker; the first version settles nothing, and
 --         without it nothing is ever settled.
-local at = 12
+local at = 13
 local function take(width)
   local count = tonumber(ARGV[at])
   local first = at + 1
@@ -50,7 +51,12 @@ end
 if (head[1] or '0') ~= ARGV[4] or (head[2] or '') ~= ARGV[5] then
   return redis.error_reply('STALE the head is version ' .. (head[1] or '0') .. ' of ' .. (head[2] or 'nobody'))
 end
-local n_staged = tonumber(ARGV[6])
+-- A commit without a version leaves the version alone. If the broker has lost one, what the worker
+-- takes for settled is not.
+if head[1] and (head[3] or '') ~= ARGV[6] then
+  return redis.error_reply('STALE the head was written by commit ' .. (head[3] or 'nobody'))
+end
+local n_staged = tonumber(ARGV[7])
 for i = 7, 6 + n_staged do
   if redis.call('EXISTS', KEYS[i]) == 0 then
     return redis.error_reply('NOSTAGE ' .. KEYS[i] .. ' is gone')
@@ -124,7 +130,7 @@ for i = del_first, del_last, 1000 do
   redis.call('XDEL', KEYS[3], unpack(ARGV, i, math.min(i + 999, del_last)))
 end
 for _, row in ipairs(refused) do
-  redis.call('XADD', KEYS[5], 'MAXLEN', ARGV[11], '*', unpack(row))
+  redis.call('XADD', KEYS[5], 'MAXLEN', ARGV[12], '*', unpack(row))
 end
 local fields = {'commit', ARGV[3]}
 for i = head_first, head_last do fields[#fields + 1] = ARGV[i] end
@@ -133,9 +139,9 @@ for i = seq_first, seq_last, 1000 do
   redis.call('HSET', KEYS[4], unpack(ARGV, i, math.min(i + 999, seq_last)))
 end
 for i = 7, 6 + n_staged do redis.call('PERSIST', KEYS[i]) end
-for i = 7 + n_staged, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[7]) end
-if ARGV[10] ~= '' then
-  redis.call('XADD', KEYS[6], 'MAXLEN', '~', '10000', '*', 'm', ARGV[10])
+for i = 7 + n_staged, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[8]) end
+if ARGV[11] ~= '' then
+  redis.call('XADD', KEYS[6], 'MAXLEN', '~', '10000', '*', 'm', ARGV[11])
 end
-if ARGV[9] ~= '' then redis.call('PUBLISH', ARGV[8], ARGV[9]) end
+if ARGV[10] ~= '' then redis.call('PUBLISH', ARGV[9], ARGV[10]) end
 return {0, pending()}

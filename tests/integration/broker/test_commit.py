@@ -78,14 +78,22 @@ class Bench:
         staged = self.stage(version)
         old = read_head(self.broker, self.keys)
         manifest = (*(old.manifest if old else ()), ManifestEntry(version, token, 0, 100))
+        commit_id = new_commit_id()
         head = Head(
-            version, token, "line", *staged, manifest=manifest, counts=Counts(trained=len(ids))
+            version,
+            token,
+            "line",
+            *staged,
+            manifest=manifest,
+            counts=Counts(trained=len(ids)),
+            commit=commit_id,
         )
         return Commit(
-            commit_id=new_commit_id(),
+            commit_id=commit_id,
             token=token,
             expect_version=old.version if old else 0,
             expect_token=old.token if old else "",
+            expect_commit=old.commit if old else "",
             head=head,
             staged=staged,
             settled=tuple(ids),
@@ -150,7 +158,7 @@ def test_a_commit_writes_nothing_when_the_fence_is_gone(bench):
     bench.refused(work, "FENCED")
 
 
-@pytest.mark.parametrize("wrong", [{"expect_version": 1}, {"expect_token": "9:other"}])
+@pytest.mark.parametrize("wrong", [{"expect_version": 1}, {"expect_token": "9:other"}, {"expect_commit": "another"}])
 def test_a_commit_from_another_head_writes_nothing(bench, wrong):
     """Version and token both count: after a rollback a number is issued again."""
     bench.commit(bench.work(1))
@@ -248,7 +256,8 @@ def test_a_commit_may_settle_without_a_version(bench):
     head = read_head(bench.broker, bench.keys)
     again = replace(bench.work(2, bench.deliver(2)), head=head, staged=(), notice=b"", metrics=b"")
     assert bench.commit(again) == CommitResult(repeated=False, pending=0)
-    assert read_head(bench.broker, bench.keys) == head
+    assert head is not None
+    assert read_head(bench.broker, bench.keys) == replace(head, commit=again.commit_id)
     assert bench.commit(bench.work(2)).pending == 0
 
 

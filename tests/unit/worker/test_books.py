@@ -247,17 +247,37 @@ def test_what_the_learner_holds_is_no_gap():
     assert ledger_of(accounts.settle_trained()) == LedgerRecord(watermark=3, trained=3, steps=12)
 
 
-def test_a_gap_beyond_what_the_learner_holds_is_passed_later():
-    """Number 1 is in hand, 2 was destroyed."""
+def test_a_gap_beyond_what_the_learner_holds_is_passed_with_it():
+    """Number 1 is in hand, 2 was destroyed; the agent may never say its floor again."""
     accounts = books()
     accounts.accept(candidate(1), head())
     accounts.accept(candidate(3, floor=3), head())
-    first = accounts.settle_trained()
-    assert ledger_of(first) == LedgerRecord(watermark=1, above=(3,), trained=2, steps=8)
-    accounts.accept(candidate(4, floor=4), head())
-    assert ledger_of(accounts.settle_trained()) == LedgerRecord(
-        watermark=4, trained=3, skipped=1, steps=12
-    )
+    settlement = accounts.settle_trained()
+    assert ledger_of(settlement) == LedgerRecord(watermark=3, trained=2, skipped=1, steps=8)
+    assert settlement.counts.skipped == 1
+
+
+def test_a_copy_of_what_the_learner_holds_is_not_settled_before_it():
+    """The broker may have lost the one in hand; then its commit is refused, and the copy is all
+    that there is."""
+    accounts = books()
+    accounts.accept(candidate(1), head())
+    accounts.accept(candidate(1, entry_id="9-0"), head())
+    accounts.accept(candidate(2, reason="bad"), head())
+    assert accounts.settle_refused().entry_ids == ("2-0",)
+    assert (accounts.unsettled, accounts.size) == (0, 2)
+    settlement = accounts.settle_trained()
+    assert settlement.entry_ids == ("1-0", "9-0")
+    assert settlement.counts == Counts(trained=1, quarantined=1, duplicate=1, steps=4, episodes=1)
+
+
+def test_a_copy_of_what_cannot_be_trained_goes_with_it():
+    """Neither stays for ever."""
+    accounts = books()
+    accounts.accept(candidate(1), head())
+    accounts.accept(candidate(1, entry_id="9-0"), head())
+    assert accounts.refuse_accepted("not finite") == 1
+    assert accounts.settle_refused().entry_ids == ("1-0", "9-0")
 
 
 def test_a_skipped_number_that_turns_up_is_a_duplicate():
