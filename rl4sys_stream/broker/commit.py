@@ -49,6 +49,8 @@ class Commit:
         expect_token: Token of that head, "".
         expect_commit: Commit that wrote that head, "". A version alone does not say which entries
             are settled: a broker that lost a commit without a version has the same one.
+        expect_server: Run id of the server process at which the worker began, "" where it is not
+            told. Another process may have lost what the worker was told.
         head: The new head, None where there is no version yet and none is published.
         staged: Keys staged beforehand (model, checkpoint); empty if no version is published.
         settled: Entry ids to acknowledge: trained, dropped, quarantined, duplicates.
@@ -67,6 +69,7 @@ class Commit:
     expect_token: str
     head: Head | None
     expect_commit: str = ""
+    expect_server: str = ""
     staged: Sequence[str] = ()
     settled: Sequence[str] = ()
     refusals: Sequence[Refusal] = ()
@@ -122,6 +125,7 @@ def _arguments(keys: ClientKeys, work: Commit) -> list[Argument]:
         work.expect_version,
         work.expect_token,
         work.expect_commit,
+        work.expect_server,
         len(work.staged),
         PRUNED_GRACE_S,
         keys.updates,

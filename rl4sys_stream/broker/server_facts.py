@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rl4sys_stream.broker.connection import Broker
-from rl4sys_stream.errors import BrokerError, BrokerUnsuitableError
+from rl4sys_stream.errors import BrokerError, BrokerUnavailableError, BrokerUnsuitableError
 
-__all__ = ["ServerFacts", "read_facts", "require_suitable"]
+__all__ = ["ServerFacts", "read_facts", "read_run_id", "require_suitable"]
 
 MIN_REDIS: Final = (7, 0)
 MIN_VALKEY: Final = (8, 0)
@@ -68,6 +68,24 @@ def read_facts(broker: Broker) -> ServerFacts:
         used_bytes=int(info.get("used_memory", 0)),
         max_bytes=int(info.get("maxmemory", 0)),
     )
+
+
+def read_run_id(broker: Broker) -> str:
+    """Which server process answers: another one after every restart and every failover.
+
+    Returns:
+        "" where this user is not told.
+
+    Raises:
+        BrokerUnavailableError: If it cannot be reached.
+    """
+    try:
+        info: Mapping[str, Any] = broker.call("INFO", "server")
+    except BrokerUnavailableError:
+        raise
+    except BrokerError:
+        return ""
+    return str(info.get("run_id", ""))
 
 
 def require_suitable(broker: Broker) -> ServerFacts | None:

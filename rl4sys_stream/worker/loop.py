@@ -19,6 +19,7 @@ from rl4sys_stream.broker.head import Counts, read_head
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.lease import Lease
 from rl4sys_stream.broker.ledger import read_ledgers
+from rl4sys_stream.broker.server_facts import read_run_id
 from rl4sys_stream.broker.stream import TrajectoryStream
 from rl4sys_stream.clock import Clock, SystemClock
 from rl4sys_stream.config import ClientConfig
@@ -204,6 +205,8 @@ class Worker:
     def _session(self, plan: WorkerPlan, token: str, health: Health) -> None:
         torch.set_num_threads(plan.settings.torch_threads)
         algorithm = self._make_algorithm(plan.spec, plan.parameters, seed=plan.seed)
+        # First: what is read after this is at least as new as what this process knows.
+        server = read_run_id(self._broker)
         head = read_head(self._broker, self._keys)
         statistics = RolloutStatistics()
         if head is not None:
@@ -239,6 +242,7 @@ class Worker:
             keys=self._keys,
             plan=plan,
             token=token,
+            server=server,
             clock=self._clock,
             health=health,
             stopping=self._stop.is_set,

@@ -53,6 +53,8 @@ class Tenure:
         keys: Of the client.
         plan: What to train.
         token: Fencing token of the held lease.
+        server: Run id of the server process, asked before anything else was read; "" where it is
+            not told.
         clock: For stamps and intervals.
         health: Renews the lease meanwhile.
         stopping: True once the process was asked to stop.
@@ -64,6 +66,7 @@ class Tenure:
     keys: ClientKeys
     plan: WorkerPlan
     token: str
+    server: str
     clock: Clock
     health: Health
     stopping: Callable[[], bool]
@@ -422,6 +425,7 @@ class Session:
             expect_version=old.version if old else 0,
             expect_token=old.token if old else "",
             expect_commit=old.commit if old else "",
+            expect_server=self._tenure.server,
             head=head,
             staged=staged,
             settled=settlement.entry_ids,

@@ -121,6 +121,7 @@ class Books:
         self._scanned: dict[str, int] = {}
         self._held: dict[str, set[int]] = {}
         self._floors: dict[str, int] = {}
+        self._gaps: set[str] = set()
         self._accepted: list[Accepted] = []
         self._copies: list[tuple[Candidate, EntryAddress]] = []
         self._settled: list[str] = []
@@ -129,8 +130,12 @@ class Books:
 
     @property
     def unsettled(self) -> int:
-        """Entries whose fate is known, is not training, and waits for a commit."""
-        return len(self._settled)
+        """Entries whose fate is known, is not training, and waits for a commit of its own.
+
+        None while a gap waits for what the learner holds before it: the floor that has passed the
+        gap stands in one of these entries, and the next worker must find it there.
+        """
+        return 0 if self._gaps else len(self._settled)
 
     @property
     def accepted(self) -> int:
@@ -182,6 +187,11 @@ class Books:
         agent_id = address.agent_id
         self._floors[agent_id] = max(self._floors.get(agent_id, 0), address.floor)
         self._skip(agent_id)
+        if self._scanned.get(agent_id, 0) < self._floors[agent_id]:
+            return  # no gap, or it would have been looked for
+        held = self._held.get(agent_id, ())
+        if self._ledger(agent_id).has_gap_below(self._floors[agent_id], held):
+            self._gaps.add(agent_id)
 
     def _skip(self, agent_id: str) -> None:
         floor = self._floors.get(agent_id, 0)
@@ -271,6 +281,7 @@ class Books:
             self._refuse(candidate, item.address)
             self._settle(candidate, item.address, Outcome.QUARANTINED)
         self._settle_copies()
+        self._gaps.clear()  # nothing stands before them any more
         return len(accepted)
 
     def _settle_copies(self) -> None:
@@ -294,6 +305,7 @@ class Books:
             self._totals.episodes += item.trajectory.end is not End.CUT
             self._dirty.add(address.agent_id)
         self._settle_copies()
+        self._gaps.clear()
         return self._close(accepted)
 
     def _close(self, accepted: tuple[Accepted, ...]) -> Settlement:

@@ -11,11 +11,12 @@
 --         4 expect_version   the head I started from ('0' and '' where there is none)
 --         5 expect_token
 --         6 expect_commit    the commit that wrote that head
---         7 n_staged
---         8 grace_s          expiry of pruned versions: an agent may be in the middle of reading
---         9 channel, 10 notice ('' = none)       11 metrics as JSON ('' = none)
---         12 quarantine_max  entries that the quarantine keeps
---         13 n, then n field-value pairs of head
+--         7 expect_server    run id of the server process I started at ('' = it does not tell)
+--         8 n_staged
+--         9 grace_s          expiry of pruned versions: an agent may be in the middle of reading
+--         10 channel, 11 notice ('' = none)      12 metrics as JSON ('' = none)
+--         13 quarantine_max  entries that the quarantine keeps
+--         14 n, then n field-value pairs of head
 --            n, then n field-value pairs of seq
 --            n, then n pairs (entry id, reason) that go to the quarantine (they are settled, too)
 --            n, then n ids to settle, in stream order
@@ -27,7 +28,7 @@
 --         first among the writes.
 -- why allow-oom: a commit is what empties a full broker; the first version settles nothing, and
 --         without it nothing is ever settled.
-local at = 13
+local at = 14
 local function take(width)
   local count = tonumber(ARGV[at])
   local first = at + 1
@@ -56,7 +57,15 @@ end
 if head[1] and (head[3] or '') ~= ARGV[6] then
   return redis.error_reply('STALE the head was written by commit ' .. (head[3] or 'nobody'))
 end
-local n_staged = tonumber(ARGV[7])
+-- Another process, or a replica in its place, may have lost what the worker was told: the entries in
+-- its hand, those that it takes for destroyed, even the commits of a newer worker.
+if ARGV[7] ~= '' then
+  local info = redis.pcall('INFO', 'server')
+  if type(info) == 'string' and not string.find(info, 'run_id:' .. ARGV[7], 1, true) then
+    return redis.error_reply('STALE the server was restarted, or another one has taken over')
+  end
+end
+local n_staged = tonumber(ARGV[8])
 for i = 7, 6 + n_staged do
   if redis.call('EXISTS', KEYS[i]) == 0 then
     return redis.error_reply('NOSTAGE ' .. KEYS[i] .. ' is gone')
@@ -130,7 +139,7 @@ for i = del_first, del_last, 1000 do
   redis.call('XDEL', KEYS[3], unpack(ARGV, i, math.min(i + 999, del_last)))
 end
 for _, row in ipairs(refused) do
-  redis.call('XADD', KEYS[5], 'MAXLEN', ARGV[12], '*', unpack(row))
+  redis.call('XADD', KEYS[5], 'MAXLEN', ARGV[13], '*', unpack(row))
 end
 local fields = {'commit', ARGV[3]}
 for i = head_first, head_last do fields[#fields + 1] = ARGV[i] end
@@ -139,9 +148,9 @@ for i = seq_first, seq_last, 1000 do
   redis.call('HSET', KEYS[4], unpack(ARGV, i, math.min(i + 999, seq_last)))
 end
 for i = 7, 6 + n_staged do redis.call('PERSIST', KEYS[i]) end
-for i = 7 + n_staged, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[8]) end
-if ARGV[11] ~= '' then
-  redis.call('XADD', KEYS[6], 'MAXLEN', '~', '10000', '*', 'm', ARGV[11])
+for i = 7 + n_staged, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[9]) end
+if ARGV[12] ~= '' then
+  redis.call('XADD', KEYS[6], 'MAXLEN', '~', '10000', '*', 'm', ARGV[12])
 end
-if ARGV[10] ~= '' then redis.call('PUBLISH', ARGV[9], ARGV[10]) end
+if ARGV[11] ~= '' then redis.call('PUBLISH', ARGV[10], ARGV[11]) end
 return {0, pending()}

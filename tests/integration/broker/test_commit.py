@@ -158,7 +158,9 @@ def test_a_commit_writes_nothing_when_the_fence_is_gone(bench):
     bench.refused(work, "FENCED")
 
 
-@pytest.mark.parametrize("wrong", [{"expect_version": 1}, {"expect_token": "9:other"}, {"expect_commit": "another"}])
+@pytest.mark.parametrize(
+    "wrong", [{"expect_version": 1}, {"expect_token": "9:other"}, {"expect_commit": "another"}]
+)
 def test_a_commit_from_another_head_writes_nothing(bench, wrong):
     """Version and token both count: after a rollback a number is issued again."""
     bench.commit(bench.work(1))

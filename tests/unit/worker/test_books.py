@@ -258,8 +258,7 @@ def test_a_gap_beyond_what_the_learner_holds_is_passed_with_it():
 
 
 def test_a_copy_of_what_the_learner_holds_is_not_settled_before_it():
-    """The broker may have lost the one in hand; then its commit is refused, and the copy is all
-    that there is."""
+    """The broker may have lost the one in hand; then the copy is the only one that there is."""
     accounts = books()
     accounts.accept(candidate(1), head())
     accounts.accept(candidate(1, entry_id="9-0"), head())
