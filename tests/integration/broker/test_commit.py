@@ -12,10 +12,17 @@ from rl4sys_stream.broker.head import Counts, Head, ManifestEntry, read_head
 from rl4sys_stream.broker.keys import GROUP, ClientKeys
 from rl4sys_stream.broker.lease import Lease
 from rl4sys_stream.broker.scripts import run_script
+from rl4sys_stream.broker.server_facts import read_run_id
 from rl4sys_stream.broker.stage import stage
 from rl4sys_stream.broker.stream import TrajectoryStream
-from rl4sys_stream.errors import BrokerError, BrokerFullError, CommitRefusedError, FencedError
-from rl4sys_stream.testing import RedisServer
+from rl4sys_stream.errors import (
+    BrokerError,
+    BrokerFullError,
+    BrokerUnavailableError,
+    CommitRefusedError,
+    FencedError,
+)
+from rl4sys_stream.testing import RedisServer, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -394,6 +401,22 @@ def test_of_two_owners_only_the_last_commits(bench):
     bench.refused(mine, "FENCED")
     bench.refused(replace(mine, head=None, staged=(), settled=(), deleted=()), "FENCED")
     assert read_head(bench.broker, bench.keys) == theirs.head
+
+
+def test_what_a_worker_learned_from_another_server_process_is_not_committed():
+    """That one may have lost writes since; only a commit that is there already is confirmed."""
+    with RedisServer() as server:
+        broker = Broker(BrokerAddress.from_url(server.url), name="t")
+        bench = Bench.of(broker, "restarted")
+        done = replace(bench.work(1, bench.deliver(2)), expect_server=read_run_id(broker))
+        bench.commit(done)
+        next_one = replace(bench.work(2, bench.deliver(2)), expect_server=read_run_id(broker))
+        server.restart()
+        eventually(lambda: read_run_id(broker) != "", ignoring=(BrokerUnavailableError,))
+        bench.refused(next_one, "STALE")
+        assert bench.commit(done).repeated
+        bench.commit(replace(next_one, expect_server=read_run_id(broker)))
+        broker.close()
 
 
 @pytest.fixture(scope="module")
