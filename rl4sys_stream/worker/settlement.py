@@ -281,13 +281,18 @@ class Books:
             self._refuse(candidate, item.address)
             self._settle(candidate, item.address, Outcome.QUARANTINED)
         self._settle_copies()
-        self._gaps.clear()  # nothing stands before them any more
+        if not self._accepted:
+            self._gaps.clear()  # nothing stands before them any more
         return len(accepted)
 
     def _settle_copies(self) -> None:
+        """Settle those of numbers that the learner no longer holds."""
         copies, self._copies = self._copies, []
         for candidate, address in copies:
-            self._settle(candidate, address, Outcome.DUPLICATE)
+            if address.seq in self._held[address.agent_id]:
+                self._copies.append((candidate, address))
+            else:
+                self._settle(candidate, address, Outcome.DUPLICATE)
 
     def settle_refused(self) -> Settlement:
         """Close the accounts of what is settled without training; the learner keeps its own."""

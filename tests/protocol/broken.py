@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rl4sys_stream.broker.head import Head
+from rl4sys_stream.broker.ledger import Outcome
 from rl4sys_stream.wire.trajectory import EntryAddress
 from rl4sys_stream.worker.intake import Candidate
 from rl4sys_stream.worker.settlement import Accepted, Books
@@ -29,7 +30,9 @@ class BooksWithoutCopies(Books):
     def accept(self, candidate: Candidate, head: Head) -> list[Accepted]:
         """No copy waits."""
         found = super().accept(candidate, head)
-        self._settle_copies()
+        copies, self._copies = self._copies, []
+        for copy, address in copies:
+            self._settle(copy, address, Outcome.DUPLICATE)
         return found
 
 

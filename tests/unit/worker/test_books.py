@@ -270,6 +270,17 @@ def test_a_copy_of_what_the_learner_holds_is_not_settled_before_it():
     assert settlement.counts == Counts(trained=1, quarantined=1, duplicate=1, steps=4, episodes=1)
 
 
+def test_a_copy_stays_while_only_others_are_refused():
+    """What the learner keeps is still to be trained, and its copy goes with it."""
+    accounts = books()
+    (first,) = accounts.accept(candidate(1), head())
+    accounts.accept(candidate(2), head())
+    accounts.accept(candidate(2, entry_id="9-0"), head())
+    assert accounts.refuse_accepted("not finite", [first]) == 1
+    assert accounts.settle_refused().entry_ids == ("1-0",)
+    assert accounts.settle_trained().entry_ids == ("2-0", "9-0")
+
+
 def test_a_copy_of_what_cannot_be_trained_goes_with_it():
     """Neither stays for ever."""
     accounts = books()
