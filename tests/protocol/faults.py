@@ -44,9 +44,9 @@ def _synchronise(state: State) -> Steps:
     `retain_s` stands above the longest time in which that does not happen. So a rollback to the
     last of these moments, wherever they lie, is a rollback to any moment that retention allows.
     """
-    if state.disk is None or state.disk == state.broker:
-        return
     agents = tuple(_safe(agent) for agent in state.agents)
+    if state.disk is None or (state.disk, state.agents) == (state.broker, agents):
+        return
     deep = state.disk if state.deep is not None else None
     yield "time passes", state._replace(agents=agents, disk=state.broker, deep=deep)
 
