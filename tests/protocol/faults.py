@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tests.protocol.agents import connected_again
 from tests.protocol.rules import Rules
-from tests.protocol.state import ANSWERED, DURABLE, Agent, Broker, Entry, State, left, spend
+from tests.protocol.state import ANSWERED, DURABLE, Agent, Broker, State, left, spend
 
 __all__ = ["broker_steps"]
 
@@ -27,15 +27,9 @@ def broker_steps(state: State, rules: Rules) -> Steps:
                 less._replace(
                     broker=state.broker._replace(stream=stream),
                     excused=tuple(sorted({*state.excused, entry.what})),
-                    torn=state.torn or _in_hand(state, entry),
+                    torn=state.torn or entry.id in state.broker.pending,
                 ),
             )
-
-
-def _in_hand(state: State, entry: Entry) -> bool:
-    return any(
-        session is not None and entry in session.in_hand for session in (state.worker, state.zombie)
-    )
 
 
 def _synchronise(state: State) -> Steps:

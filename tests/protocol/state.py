@@ -153,7 +153,7 @@ class State(NamedTuple):
     """With a process that had no spool, or in a loss beyond retention: outside the promise."""
     too_deep: bool = False
     torn: bool = False
-    """The destroyed entry was in a worker's hand. If that one dies as well, what said that the
+    """The destroyed entry had been read. If the worker that did dies as well, what said that the
     agent had moved on may be settled: the gap stays until the agent sends again."""
 
 
