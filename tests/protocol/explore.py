@@ -9,6 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tests.protocol.agents import agent_steps, numbered
@@ -60,8 +61,23 @@ def explore(
         rules: What is broken, if anything.
         max_states: Stop after so many; then the finding is not `complete`.
     """
-    # The shipped books say what they skip and refuse, here a million times.
-    logging.getLogger("rl4sys_stream").setLevel(logging.CRITICAL)
+    with _quiet():
+        return _explore(scenario, rules, max_states)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The shipped books say what they skip and refuse, here a million times."""
+    logger = logging.getLogger("rl4sys_stream")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _explore(scenario: Scenario, rules: Rules, max_states: int | None) -> Finding:
     start = numbered(first_state(scenario))
     came_from: dict[State, tuple[State, str] | None] = {start: None}
     todo = deque([start])
