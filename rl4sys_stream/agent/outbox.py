@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import dropwhile, groupby, islice
 from typing import Final, Literal
 
 from rl4sys_stream.agent.spool.journal import SpoolJournal
@@ -319,36 +319,41 @@ class Outbox:
             return None  # or dropped meanwhile; `take` finds out
 
     def _number(self, loaded: Sequence[tuple[_Queued, Fields | None]]) -> list[Offered]:
-        """Give numbers to those that are still the oldest; the drop policy may have had some."""
+        """Give numbers to those that are still queued; the drop policy may have had the oldest."""
+        oldest = self._queue[0] if self._queue else None
+        still = list(dropwhile(lambda pair: pair[0] is not oldest, loaded))
+        fields_of = dict(still)
         taken: list[Offered] = []
-        for item, fields in loaded:
-            if not self._queue or self._queue[0] is not item:
-                continue
-            if fields is None:
-                # It was written and cannot be read back: the disk's fault, and a loss that counts.
-                self._pop()
-                self._dropped += 1
-                if self._journal and item.ordinal is not None:
-                    self._journal.dropped([item.ordinal])
-                continue
-            try:
-                self._write_down(self._issued + 1, item.ordinal)
-            except SpoolError:
-                if taken:
+        for kind, run in groupby(still, _how_to_number):
+            items = [item for item, _ in run]
+            if kind == "damaged":
+                # Written and cannot be read back: the disk's fault, and a loss that counts.
+                self._dropped += len(items)
+                if self._journal:
+                    self._journal.dropped([item.ordinal for item in items if item.ordinal])
+            else:
+                try:
+                    self._write_down(items)
+                except SpoolError:
+                    if not taken:
+                        raise
                     break
-                raise
-            self._pop()
-            self._issued += 1
-            taken.append(Offered(self._issued, fields, item.size_bytes))
+            for item in items:
+                self._pop()
+                if (fields := fields_of[item]) is not None:
+                    self._issued += 1
+                    taken.append(Offered(self._issued, fields, item.size_bytes))
         return taken
 
-    def _write_down(self, number: int, ordinal: int | None) -> None:
+    def _write_down(self, items: Sequence[_Queued]) -> None:
+        """Their numbers, the next ones; all in one record, since each may wait for the disk."""
         if self._journal is None:
             return
-        if ordinal is None:
-            self._journal.offered_unsaved(number)
+        ordinals = [item.ordinal for item in items if item.ordinal is not None]
+        if ordinals:
+            self._journal.offered(self._issued + 1, ordinals)
         else:
-            self._journal.offered(number, [ordinal])
+            self._journal.offered_unsaved(self._issued + 1)
 
     def answered(self, count: int) -> None:
         """Note that the broker answered `count` offered entries; negative: they are unanswered."""
@@ -444,3 +449,11 @@ class Outbox:
 
 def _size(fields: Fields) -> int:
     return sum(len(name) + len(value) for name, value in fields)
+
+
+def _how_to_number(pair: tuple[_Queued, Fields | None]) -> object:
+    """What can be written down together: trajectories of the spool; the others one by one."""
+    item, fields = pair
+    if fields is None:
+        return "damaged"
+    return "saved" if item.ordinal is not None else item

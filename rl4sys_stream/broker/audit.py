@@ -9,13 +9,14 @@ was read can be missed in it; which these are, the ledgers say that are read bef
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.ledger import LedgerRecord, read_ledgers
+from rl4sys_stream.broker.past import PastAgents, read_past
 from rl4sys_stream.broker.registry import (
     AgentHeartbeat,
     read_heartbeats,
@@ -88,6 +89,7 @@ class AuditReport:
         accepted_steps: Environment steps in the accepted ones, as the agents last reported them,
             or what was trained of them, if that is more.
         anonymous: Entries quarantined whose agent could not be read.
+        past: The summed balance of agents that are long gone, and were forgotten one by one.
     """
 
     client: str
@@ -95,6 +97,7 @@ class AuditReport:
     steps: int
     accepted_steps: int
     anonymous: int
+    past: PastAgents = field(default_factory=PastAgents)
 
     @property
     def closes(self) -> bool:
@@ -102,8 +105,9 @@ class AuditReport:
         return all(agent.closes for agent in self.agents)
 
     def total(self, name: str) -> int:
-        """Sum of one of the balance's numbers over all agents."""
-        return sum(int(getattr(agent, name)) for agent in self.agents)
+        """Sum of one of the balance's numbers over all agents, past ones included."""
+        past = int(getattr(self.past, name, 0))
+        return past + sum(int(getattr(agent, name)) for agent in self.agents)
 
 
 def audit_client(broker: Broker, keys: ClientKeys, *, now_ms: int | None = None) -> AuditReport:
@@ -143,13 +147,16 @@ def audit_client(broker: Broker, keys: ClientKeys, *, now_ms: int | None = None)
         )
         for agent_id in sorted({*heartbeats, *ledgers, *streamed})
     )
-    attributed = sum(record.quarantined for record in ledgers.values())
+    past = read_past(broker, keys)
+    attributed = past.quarantined + sum(record.quarantined for record in ledgers.values())
     in_head = head.counts.quarantined if head else 0
     return AuditReport(
         keys.client,
         balances,
-        steps=sum(record.steps for record in ledgers.values()),
-        accepted_steps=sum(
+        steps=past.steps + sum(record.steps for record in ledgers.values()),
+        past=past,
+        accepted_steps=past.accepted_steps
+        + sum(
             # A report may be a second old, or the last of an agent that died.
             max(
                 heartbeats[agent_id].steps if agent_id in heartbeats else 0,

@@ -43,6 +43,7 @@ class ClientKeys:
         fence: String without expiry; the only token whose commits are accepted.
         epoch: Counter behind the tokens.
         agents: Hash agent_id -> heartbeat.
+        past: Hash; the summed books of agents that are long gone.
         worker: Hash; what the worker (or the dispatcher about it) last reported.
         metrics: Stream of training and rollout metrics, trimmed.
         updates: Pub/sub channel of version notices.
@@ -62,6 +63,7 @@ class ClientKeys:
         self.fence = f"{base}:fence"
         self.epoch = f"{base}:epoch"
         self.agents = f"{base}:agents"
+        self.past = f"{base}:past"
         self.worker = f"{base}:worker"
         self.metrics = f"{base}:metrics"
         self.updates = f"{base}:updates"

@@ -288,6 +288,11 @@ def _echo_audit(report: AuditReport) -> None:
                 f"{agent.agent_id} is gone and left {agent.spooled} in its spool; the next agent "
                 "that starts in that folder sends them"
             )
+    if report.past.agents:
+        click.echo(
+            f"the total holds {counted(report.past.agents, 'agent', 'agents')} that went long ago, "
+            f"with {report.past.accepted} trajectories"
+        )
     if report.anonymous:
         entries = counted(report.anonymous, "quarantined entry names", "quarantined entries name")
         click.echo(f"{entries} no agent")

@@ -104,6 +104,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         retain_versions: Model versions kept in the broker, each with its checkpoint.
         stage_ttl_s: A staged but uncommitted model or checkpoint expires after this long; above
             `lease_s`.
+        forget_agents_s: Books of agents that have been gone for this long are added up, and no
+            longer kept for each of them.
         max_failed_updates: The worker stops after this many updates in a row that fail as a whole:
             losses or weights that are not finite, or an error.
         torch_threads: Threads of PyTorch.
@@ -119,6 +121,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     read_block_s: BlockSeconds = 1.0
     retain_versions: Versions = 16
     stage_ttl_s: Seconds = 120.0
+    forget_agents_s: Seconds = 604_800.0
     max_failed_updates: Count = 3
     torch_threads: Count = 1
 

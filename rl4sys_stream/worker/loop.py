@@ -19,6 +19,7 @@ from rl4sys_stream.broker.head import Counts, read_head
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.lease import Lease
 from rl4sys_stream.broker.ledger import read_ledgers
+from rl4sys_stream.broker.retire import retire_agents
 from rl4sys_stream.broker.server_facts import read_run_id
 from rl4sys_stream.broker.stream import TrajectoryStream
 from rl4sys_stream.clock import Clock, SystemClock
@@ -229,6 +230,7 @@ class Worker:
         )
         stream = TrajectoryStream(reader, self._keys)
         stream.ensure_group()
+        self._retire_agents(plan)
         intake = _make_intake(stream, plan)
         books = Books(
             read_ledgers(self._broker, self._keys),
@@ -253,6 +255,17 @@ class Worker:
             Session(tenure, algorithm, head, statistics, books, intake).run()
         finally:
             reader.close()
+
+    def _retire_agents(self, plan: WorkerPlan) -> None:
+        retired = retire_agents(
+            self._broker,
+            self._keys,
+            wall_ms=self._clock.wall_ms(),
+            after_ms=int(plan.settings.forget_agents_s * 1000),
+        )
+        if retired:
+            client = self._keys.client
+            log_event(logger, logging.INFO, "worker.agents_retired", client=client, count=retired)
 
 
 def _make_intake(stream: TrajectoryStream, plan: WorkerPlan) -> Intake:
