@@ -207,6 +207,7 @@ class Refresher:
             name="rl4sys-agent-notices",
         )
         self._session.refresher_state = "up"
+        self._server = None  # the sender's connection broke as well, and it knows what to do
         # Another server may answer now, or the same with less in it.
         self._register()
         self._poll_at = 0.0
