@@ -21,7 +21,6 @@
     ├── SpoolError                  an agent's spool on disk cannot be written or read
     ├── UnknownClientError          no such client in the registry
     ├── UnknownVersionError         no such model version
-    ├── LeaseHeldError              another worker holds the client's lease
     ├── CommitRefusedError          the commit script refused; `reason` says which check
     │   └── FencedError             a newer worker owns the client
     ├── NonFiniteError              a loss or a weight became NaN or infinite
@@ -45,7 +44,6 @@ __all__ = [
     "DigestError",
     "ExitCode",
     "FencedError",
-    "LeaseHeldError",
     "MaskError",
     "MissingExtraError",
     "NonFiniteError",
@@ -221,12 +219,6 @@ class UnknownVersionError(StreamError, LookupError):
     """No such model version (never published, or pruned)."""
 
     exit_code = ExitCode.NOT_FOUND
-
-
-class LeaseHeldError(StreamError):
-    """Another worker holds the client's lease. Trying again later may work."""
-
-    exit_code = ExitCode.LEASE_HELD
 
 
 class CommitRefusedError(StreamError):
