@@ -74,6 +74,14 @@ class Process:
         self._popen.send_signal(signal.SIGKILL)
         self._popen.wait()
 
+    def pause(self) -> None:
+        """As a debugger would; `resume` ends it."""
+        self._popen.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._popen.send_signal(signal.SIGCONT)
+
     def stop(self, timeout_s: float = 60) -> int:
         """As an operator would; its exit code."""
         self._popen.terminate()
