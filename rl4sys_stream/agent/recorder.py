@@ -85,6 +85,9 @@ class Recorder:
         self._waiting: dict[Segment, None] = {}
         self._waiting_steps = 0
         self._put_off: deque[Sealed] = deque()
+        # Held over "does it fit" and "put it off": the refresher and `close` both put these, and
+        # one trajectory must not be put twice, nor put off when `close` has looked already.
+        self._putting = threading.Lock()
         self.orphaned = False
         """This is a forked copy: the parent sends what is in it."""
         self.abandoned = 0
@@ -229,9 +232,16 @@ class Recorder:
                 self._outbox.quarantine()
                 log_event(logger, logging.ERROR, "agent.seal_failed", error=error)
             else:
-                if not self._outbox.put(sealed, patient=patient):
-                    self._put_off.append(sealed)
+                self._put(sealed, patient=patient)
         segment.steps = []
+
+    def _put(self, sealed: Sealed, *, patient: bool) -> None:
+        if patient:
+            self._outbox.put(sealed)
+            return
+        with self._putting:
+            if not self._outbox.put(sealed, patient=False):
+                self._put_off.append(sealed)
 
     def sweep(self) -> None:
         """Give up on rewards that are overdue, and cut trajectories whose handle is gone.
@@ -255,10 +265,11 @@ class Recorder:
         self._cut_short(lambda handle: handle is None, patient=False)
 
     def _put_what_was_put_off(self) -> bool:
-        while self._put_off:
-            if not self._outbox.put(self._put_off[0], patient=False):
-                return False
-            self._put_off.popleft()
+        with self._putting:
+            while self._put_off:
+                if not self._outbox.put(self._put_off[0], patient=False):
+                    return False
+                self._put_off.popleft()
         return True
 
     def _give_up_oldest(self) -> list[_GivenUp]:
@@ -335,6 +346,8 @@ class Recorder:
     def orphan(self) -> None:
         """After a fork, in the child: the parent sends these trajectories, this copy never does."""
         self._lock = threading.Lock()
+        self._putting = threading.Lock()
+        self._put_off.clear()
         self.orphaned = True
 
 

@@ -46,9 +46,10 @@ class Rig:
         block_timeout_s: float | None = None,
         reward_timeout_s: float = 60.0,
         reward_wait_steps: int = 1000,
+        outbox: type[Outbox] = Outbox,
     ) -> None:
         self.clock = ManualClock()
-        self.outbox = Outbox(
+        self.outbox = outbox(
             OutboxLimits(
                 max_entries=max_entries,
                 max_bytes=max_bytes,

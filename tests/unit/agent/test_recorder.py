@@ -2,12 +2,14 @@
 
 import gc
 import logging
+import threading
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from rl4sys_stream.agent.handles import ActionHandle
+from rl4sys_stream.agent.outbox import Outbox, Sealed
 from rl4sys_stream.errors import TrajectoryStateError, UsageError
 from rl4sys_stream.wire.trajectory import BehaviorRun, End
 from tests.unit.agent.rig import Rig
@@ -504,4 +506,38 @@ def test_sweeping_never_waits_for_room_and_loses_nothing():
         sent += len(rig.sent())
         rig.recorder.sweep()
     assert sent + len(rig.sent()) == 3
+    assert (rig.counts.sealing, rig.counts.dropped) == (0, 0)
+
+
+def test_closing_during_a_sweep_puts_each_trajectory_once():
+    """Both put what was put off; the refresher's thread is interrupted right after a put."""
+    closed = threading.Event()
+
+    class Interrupted(Outbox):
+        def put(self, sealed: Sealed, *, patient: bool = True) -> bool:
+            taken = super().put(sealed, patient=patient)
+            if threading.current_thread() is refresher:
+                swept.set()
+                closed.wait(0.2)
+            return taken
+
+    rig = Rig(max_entries=1, drop_policy="block", block_timeout_s=3600.0, outbox=Interrupted)
+    swept = threading.Event()
+    refresher = threading.Thread(target=rig.recorder.sweep)
+    for value in range(3):
+        handle = rig.recorder.begin()
+        rig.step(handle, value)
+        rig.step(handle, value)
+        del handle
+    rig.recorder.sweep()
+    sent = [trajectory.observations[0, 0] for trajectory in rig.sent()]
+    refresher.start()
+    assert swept.wait(10)
+    sent += [trajectory.observations[0, 0] for trajectory in rig.sent()]
+    rig.outbox.stop_blocking()
+    rig.recorder.close()
+    closed.set()
+    refresher.join()
+    sent += [trajectory.observations[0, 0] for trajectory in rig.sent()]
+    assert sent == [0, 1, 2]
     assert (rig.counts.sealing, rig.counts.dropped) == (0, 0)
