@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from rl4sys_stream.agent.spool.journal import SpoolJournal
 from rl4sys_stream.errors import SpoolError
-from rl4sys_stream.telemetry import log_event
+from rl4sys_stream.telemetry import StateLog, log_event
 
 __all__ = ["DropPolicy", "Offered", "Outbox", "OutboxCounts", "OutboxLimits", "Sealed"]
 
@@ -139,6 +139,7 @@ class Outbox:
         self._issued = self._unanswered = self._dropped = self._quarantined = 0
         self._poked = self._closed = False
         self._journal: SpoolJournal | None = None
+        self._states = StateLog(logger)
 
     def attach(self, journal: SpoolJournal) -> list[Offered]:
         """Keep everything in `journal` from now on, and go on where it stands.
@@ -219,15 +220,28 @@ class Outbox:
                     self._block_timeout_s,
                 )
             self._sealing -= 1
-            if self._limits.drop_policy == "drop_oldest" and sealed.size_bytes <= self._max_bytes:
-                self._make_room(sealed)
-            if self._closed or not self._fits(sealed) or not self._keep(sealed):
+            try:
+                kept = self._queue_or_drop(sealed)
+            except Exception as error:
+                # A fault of this package: it may cost a trajectory, which is counted, and neither
+                # the books nor the application. Said once, since it may meet every one.
+                if self._states.set("agent.put", "failed", level=logging.ERROR, error=error):
+                    logger.exception("agent.put_failed")
+                kept = False
+            if not kept:
                 self._dropped += 1
-                if self._journal:
-                    self._journal.rejected(1)
-                return True
             self._changed.notify_all()
             return True
+
+    def _queue_or_drop(self, sealed: Sealed) -> bool:
+        """Whether it is queued; older ones may have made room for it."""
+        if self._limits.drop_policy == "drop_oldest" and sealed.size_bytes <= self._max_bytes:
+            self._make_room(sealed)
+        if not self._closed and self._fits(sealed) and self._keep(sealed):
+            return True
+        if self._journal:
+            self._journal.rejected(1)
+        return False
 
     @property
     def _max_bytes(self) -> int:

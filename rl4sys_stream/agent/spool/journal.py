@@ -76,7 +76,7 @@ class SpoolJournal:
         self._current: Segment | None = None
         self._books: Segment | None = None  # the newest one that begins with a whole state
         self._behind = False
-        self._retry_at = 0.0
+        self._retry_at = self._remove_at = 0.0
         self._states = StateLog(logger, agent=state.agent_id)
         self.unsaved = 0
         """Trajectories for which there was no room."""
@@ -371,14 +371,25 @@ class SpoolJournal:
 
         Also while the books are behind: they may need the room that this makes. Should the process
         die before they are mended, its successor takes what was let go for damaged, and counts it.
+        A folder that lets nothing be deleted is asked again after a while: what it holds too long
+        costs room, and is no reason to fail whoever lets go.
         """
-        keep = []
-        for segment in self._segments:
-            if segment.live or segment is self._books:
-                keep.append(segment)
-            else:
+        dead = [one for one in self._segments if not one.live and one is not self._books]
+        now = self._clock.monotonic()
+        if not dead or now < self._remove_at:
+            return
+        removed = set()
+        for segment in dead:
+            try:
                 segment.remove()
-        self._segments = keep
+            except OSError as error:
+                self._remove_at = now + RETRY_S
+                self._states.set("agent.spool_removal", "refused", error=error)
+                break
+            removed.add(segment)
+        else:
+            self._states.set("agent.spool_removal", "accepted", level=logging.DEBUG)
+        self._segments = [one for one in self._segments if one not in removed]
 
 
 def _close_all(segments: Iterable[Segment]) -> None:

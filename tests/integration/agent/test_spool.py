@@ -121,6 +121,29 @@ def test_a_full_spool_drops_by_policy_within_a_bounded_disk(
     assert disk_bytes(spool) == 0
 
 
+@pytest.mark.parametrize("fault", [OSError(30, "Read-only file system"), ValueError("a fault")])
+def test_whatever_a_drop_meets_the_application_goes_on_and_the_books_balance(
+    client_name, away, spool, monkeypatch, fault
+):
+    """Neither a disk that deletes nothing nor a fault of this package is the application's."""
+    monkeypatch.setattr("rl4sys_stream.agent.spool.journal.SEGMENT_BYTES", 1 << 17)
+
+    def refuse(path: Path, **options: object) -> None:
+        raise fault
+
+    world = World(away, client_name)
+    agent = world.agent(spool_dir=str(spool), spool_bytes=1 << 17)
+    monkeypatch.setattr("os.unlink", refuse)
+    play(agent, 500, steps=8)
+    status = agent.status()
+    assert status.accepted == 500
+    assert status.dropped > 100
+    assert status.queued + status.dropped == status.accepted
+    monkeypatch.undo()
+    agent.close(timeout_s=0.1)
+    world.close()
+
+
 @forking
 def test_a_forked_child_has_a_spool_of_its_own(world: World, spool):
     """It neither writes to its parent's nor takes it for an orphan, and the parent goes on."""

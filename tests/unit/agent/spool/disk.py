@@ -16,11 +16,14 @@ class Disk:
         room: Whether new files get room.
         writes: Whether writes succeed; a failing one leaves the first half of its bytes behind.
         syncs: Whether the disk confirms what it was given.
+        removals: Whether files can be deleted.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.room = self.writes = self.syncs = True
+        self.room = self.writes = self.syncs = self.removals = True
         self._pwrite, self._fallocate, self._sync = os.pwrite, os.posix_fallocate, os.fdatasync
+        self._unlink = os.unlink
+        patch.setattr("os.unlink", self._remove)
         patch.setattr("os.pwrite", self._write)
         patch.setattr("os.posix_fallocate", self._take_room)
         patch.setattr("os.fdatasync", self._confirm)
@@ -41,3 +44,8 @@ class Disk:
         if not self.syncs:
             raise OSError(errno.EIO, "Input/output error")
         self._sync(descriptor)
+
+    def _remove(self, path: Any, **options: Any) -> None:
+        if not self.removals:
+            raise OSError(errno.EROFS, "Read-only file system")
+        self._unlink(path, **options)

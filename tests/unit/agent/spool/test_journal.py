@@ -101,6 +101,31 @@ def test_a_disk_that_the_spool_itself_filled_gets_its_room_back(tmp_path, patch)
     life.die()
 
 
+def test_a_folder_that_lets_nothing_be_deleted_fails_nobody_and_is_asked_again(tmp_path, patch):
+    """A read-only remount must cost neither a drop, nor a floor, nor a new segment."""
+    disk = Disk(patch)
+    life = Life(tmp_path)
+    disk.removals = False
+    for _ in range(20):
+        life.do(("end", 3))
+        life.do(("drop", 1))
+        life.do(("offer", 2))
+        life.do(("floor", 1))
+        life.clock.now_s += 0.3
+    assert (life.state.dropped, life.state.issued, life.state.floor) == (20, 40, 41)
+    assert len(life.files()) > 6
+    disk.removals = True
+    life.clock.now_s += 2
+    life.do(("end", 1))
+    life.do(("drop", 1))
+    assert len(life.files()) <= 2
+    with recovered(lay_out(tmp_path / "copy", life.files())) as journal:
+        assert journal is not None
+        assert books(journal.state) == books(life.state)
+        check_bytes(journal, life.written)
+    life.die()
+
+
 def test_a_number_that_cannot_be_written_down_is_not_given(tmp_path, patch):
     """It would be given twice after a kill."""
     disk = Disk(patch)
