@@ -377,8 +377,8 @@ class Outbox:
 
     def released(self, floor: int) -> None:
         """Note that numbers below `floor` are at the broker for good."""
-        if self._journal:
-            with self._changed:
+        with self._changed:
+            if self._journal:
                 self._journal.floor(floor)
 
     # -- for both ---------------------------------------------------------------------------------

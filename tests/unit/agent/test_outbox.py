@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl4sys_stream.agent.outbox import DropPolicy, Outbox, OutboxLimits, Sealed
+from rl4sys_stream.agent.spool.journal import SpoolJournal
+from rl4sys_stream.clock import SystemClock
 from rl4sys_stream.testing import eventually
 
 
@@ -214,3 +216,31 @@ def test_the_default_policies_never_wait(policy):
     thread.join(5)
     assert not thread.is_alive()
     assert outbox.counts().dropped == 99
+
+
+def test_a_floor_that_waits_while_the_spool_is_given_up_is_nobodys(tmp_path):
+    """The sender of an adopted agent may be late: then the books are another agent's already."""
+    outbox = make()
+    outbox.attach(SpoolJournal.create(tmp_path, "agent", fsync=False, clock=SystemClock()))
+    failed: list[BaseException] = []
+
+    def late() -> None:
+        try:
+            outbox.released(9)
+        except AttributeError as error:
+            failed.append(error)
+
+    sender = threading.Thread(target=late)
+
+    def interrupted(descriptor: int, data: object, offset: int) -> int:
+        # In the middle of a write, so the outbox is locked and the sender has to wait.
+        sender.start()
+        sender.join(0.1)
+        outbox.close_journal()
+        raise OSError("the folder is gone")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.pwrite", interrupted)
+        outbox.accept(1)
+    sender.join()
+    assert failed == []
