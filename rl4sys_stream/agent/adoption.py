@@ -8,6 +8,7 @@ orphan gets a sender until the broker has everything for good.
 import logging
 import random
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,12 +90,17 @@ class Adopter:
         self._rng = rng
         self._states = StateLog(logger, client=keys.client, agent=agent_id)
         self._adopted: _Adopted | None = None
+        # `stop` is another thread's, and waits only so long for the one that may be looking.
+        self._stopping = threading.Lock()
+        self._stopped = False
         self._look_at = 0.0
         self.count = 0
         """Dead agents whose books were closed."""
 
     def turn(self) -> None:
         """Go one step further; never raises for what a disk holds."""
+        if self._stopped:
+            return
         adopted = self._adopted
         if adopted is not None and adopted.told:
             # Now nobody needs the folder any more.
@@ -114,6 +120,9 @@ class Adopter:
             return
         self._look_at = now + LOOK_S
         for folder in orphans(self._base, self._agent_id):
+            if self._stopped:
+                folder.release()
+                return
             try:
                 journal = SpoolJournal.recover(
                     folder, fsync=self._settings.spool_fsync, clock=self._clock
@@ -156,8 +165,12 @@ class Adopter:
             clock=self._clock,
             rng=self._rng,
         )
-        self._adopted = _Adopted(journal, outbox, session, sender)
-        sender.start(offered)
+        with self._stopping:
+            if self._stopped:
+                outbox.close_journal()
+                return
+            self._adopted = _Adopted(journal, outbox, session, sender)
+            sender.start(offered)
 
     def heartbeat(self) -> AgentHeartbeat | None:
         """What to report of the adopted agent; None if there is none."""
@@ -195,8 +208,10 @@ class Adopter:
             self._adopted.sender.nudge()
 
     def stop(self) -> None:
-        """Leave what is unfinished in its folder, for the next agent."""
-        adopted, self._adopted = self._adopted, None
+        """Leave what is unfinished in its folder, for the next agent; nothing more is adopted."""
+        with self._stopping:
+            self._stopped = True
+            adopted, self._adopted = self._adopted, None
         if adopted is not None:
             adopted.sender.stop(STOP_S)
             adopted.outbox.close_journal()

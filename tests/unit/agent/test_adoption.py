@@ -1,0 +1,87 @@
+"""What becomes of dead agents' folders when nobody can be told of it."""
+
+import os
+import random
+import threading
+from pathlib import Path
+
+import pytest
+
+from rl4sys_stream.agent.adoption import Adopter
+from rl4sys_stream.agent.outbox import OutboxLimits
+from rl4sys_stream.agent.session import Session
+from rl4sys_stream.agent.spool.folder import SpoolFolder
+from rl4sys_stream.broker.connection import AppendConnection, BrokerAddress
+from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.config import AgentSettings
+from tests.unit.agent.rig import ManualClock
+from tests.unit.agent.spool.operations import Life
+
+NOWHERE = BrokerAddress.from_url("redis://127.0.0.1:1", {})
+
+
+def make(base: Path) -> Adopter:
+    """Of an agent whose broker is away."""
+    return Adopter(
+        base,
+        agent_id="living",
+        keys=ClientKeys("client"),
+        settings=AgentSettings(),
+        limits=OutboxLimits(100, 1 << 20, "drop_oldest", None, spool_bytes=1 << 20),
+        session=Session(),
+        connect=lambda: AppendConnection(NOWHERE, timeout_s=1.0, name="test-adoption"),
+        clock=ManualClock(),
+        rng=random.Random(1),
+    )
+
+
+def leave(base: Path, ends: int) -> Path:
+    """The folder of an agent that died after so many trajectories."""
+    life = Life(base)
+    life.do(("end", ends))
+    life.die()
+    return life.folder
+
+
+def threads() -> list[str]:
+    """Names of those that run."""
+    return [thread.name for thread in threading.enumerate()]
+
+
+def is_free(folder: Path) -> bool:
+    """Whether the next agent can adopt it."""
+    found = SpoolFolder.adopt(folder)
+    if found is not None:
+        found.release()
+    return found is not None
+
+
+def test_an_orphan_is_somebodys_until_the_agent_stops(tmp_path):
+    """Then it is the next agent's."""
+    folder = leave(tmp_path, 3)
+    adopter = make(tmp_path)
+    adopter.turn()
+    assert not is_free(folder)
+    adopter.stop()
+    assert is_free(folder)
+    assert "rl4sys-agent-send" not in threads()
+
+
+@pytest.mark.parametrize("call", ["open", "pread"])
+def test_an_agent_that_stops_while_it_looks_for_orphans_holds_none(tmp_path, call):
+    """The refresher's thread may be reading a slow disk when the application has closed."""
+    folder = leave(tmp_path, 3)
+    adopter = make(tmp_path)
+    real = getattr(os, call)
+
+    def stopped_meanwhile(*arguments: object, **options: object) -> object:
+        adopter.stop()
+        return real(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"os.{call}", stopped_meanwhile)
+        adopter.turn()
+    adopter.turn()
+    assert adopter.heartbeat() is None
+    assert is_free(folder)
+    assert "rl4sys-agent-send" not in threads()
