@@ -29,6 +29,8 @@ PING_S: Final = 0.5
 UNREGISTERED_PAUSE_S: Final = 0.5
 HIGH_WATER_PAUSE_S: Final = 0.1
 RETENTION_PAUSE_S: Final = 0.02
+SIZES_KEPT: Final = 4096
+"""So many sent entries are remembered by size, to estimate what lies in the stream."""
 
 
 class Sender:
@@ -78,7 +80,8 @@ class Sender:
         self._connected = False
         self._reoffers = session.reoffers
         self._unsettled = 0
-        self._sent_entries = self._sent_bytes = 0
+        # Bytes sent in all, after each of the last entries.
+        self._sent_bytes: deque[int] = deque([0], maxlen=SIZES_KEPT + 1)
         self._spoken_at = 0.0
         self._spool_fails = False
         self._stopping = False
@@ -235,8 +238,7 @@ class Sender:
             else:
                 entry.answered_at = now
                 self._answered.append(entry)
-                self._sent_entries += 1
-                self._sent_bytes += entry.size_bytes
+                self._sent_bytes.append(self._sent_bytes[-1] + entry.size_bytes)
         rest = islice(self._to_send, len(batch), None)
         self._to_send = deque((*refused, *rest))
         if length is not None:
@@ -284,11 +286,20 @@ class Sender:
 
     def _above_high_water(self) -> bool:
         settings, unsettled = self._settings, self._unsettled
-        mean_bytes = self._sent_bytes / self._sent_entries if self._sent_entries else 0.0
         return (
             unsettled >= settings.high_water_entries
-            or unsettled * mean_bytes >= settings.high_water_bytes
+            or self._unsettled_bytes() >= settings.high_water_bytes
         )
+
+    def _unsettled_bytes(self) -> float:
+        """What lies unsettled in the stream, if all of it is like this agent's last entries.
+
+        Not like the mean of all that it ever sent: the longer an application runs, the longer its
+        episodes may get. For an agent that has the client to itself it is no estimate.
+        """
+        sent = self._sent_bytes
+        count = min(self._unsettled, len(sent) - 1)
+        return self._unsettled * (sent[-1] - sent[-1 - count]) / count if count else 0.0
 
     def _wait_for_room(self) -> None:
         self._state("paused", logging.WARNING, unsettled=self._unsettled)

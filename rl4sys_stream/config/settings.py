@@ -35,7 +35,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         block_timeout_s: Longest wait under "block", after which the newest is dropped.
         high_water_entries: The sender pauses while this many unsettled entries lie in the stream.
         high_water_bytes: The sender pauses while unsettled entries of this size lie there
-            (estimated from the mean size of this agent's own).
+            (estimated from the size of this agent's last ones, as many). Up to one batch of 1 MiB,
+            or one entry, goes beyond it.
         reward_timeout_s: An ended trajectory whose rewards are still missing after this long is
             quarantined, and counted.
         reward_wait_steps: Steps of ended trajectories that may wait for rewards in all; beyond it

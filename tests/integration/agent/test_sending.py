@@ -8,7 +8,7 @@ import pytest
 from rl4sys_stream import Box, ConfigError, Discrete, StreamAgent
 from rl4sys_stream.testing import RedisServer, eventually
 from rl4sys_stream.wire.trajectory import End
-from tests.integration.agent.world import OBS, World, play
+from tests.integration.agent.world import OBS, QUICK, World, play
 
 
 def test_trajectories_arrive_once_in_order_and_as_recorded(world: World):
@@ -152,6 +152,39 @@ def test_the_stream_is_not_filled_above_the_high_water_mark(world: World):
         world.broker.call("XTRIM", world.keys.traj, "MAXLEN", 0)
         assert agent.flush(10)
         assert (agent.status().dropped, agent.status().broker) == (0, "up")
+
+
+def test_the_mark_in_bytes_holds_when_trajectories_have_become_longer(world: World):
+    """Short episodes at first, consumed at once; then long ones, and nobody consumes."""
+    mark, batch = 1 << 20, 1 << 20
+    overrides = QUICK | {"agent.high_water_bytes": mark, "worker.max_entry_bytes": mark}
+    wide = np.zeros(500, np.float32)
+
+    def play_wide(episodes: int, steps: int) -> None:
+        for _ in range(episodes):
+            traj = None
+            for _ in range(steps):
+                traj, action = agent.request_for_action(traj, wide)
+                agent.add_to_trajectory(traj, action)
+                action.update_reward(1.0)
+            assert traj is not None
+            agent.mark_end_of_trajectory(traj)
+
+    with StreamAgent(
+        None, world.client, world.url, Box((500,)), Discrete(2), overrides=overrides, environ={}
+    ) as agent:
+        for _ in range(10):
+            play_wide(100, steps=1)
+            assert agent.flush(10)
+            world.broker.call("XTRIM", world.keys.traj, "MAXLEN", 0)
+        play_wide(20, steps=100)
+        eventually(lambda: agent.status().broker == "paused")
+        used = world.broker.call("MEMORY", "USAGE", world.keys.traj, "SAMPLES", 0)
+        assert mark < used < 1.2 * (mark + batch)
+        world.broker.call("XTRIM", world.keys.traj, "MAXLEN", 0)
+        before = agent.status().issued
+        eventually(lambda: agent.status().issued > before)
+        world.broker.call("XTRIM", world.keys.traj, "MAXLEN", 0)
 
 
 def test_entries_retained_by_the_head_do_not_count_against_the_high_water_mark(world: World):
