@@ -19,6 +19,7 @@ from rl4sys_stream.agent.sender import Sender
 from rl4sys_stream.agent.session import AdoptedSession, Session
 from rl4sys_stream.agent.spool.folder import SpoolFolder, orphans
 from rl4sys_stream.agent.spool.journal import SpoolJournal
+from rl4sys_stream.agent.spool.remains import tidy
 from rl4sys_stream.broker.connection import AppendConnection
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import AgentHeartbeat
@@ -49,6 +50,14 @@ class _Adopted:
     told: bool = False
     """A heartbeat that says so is at the broker."""
 
+    def left_bytes(self) -> int:
+        """What its files take, less the newest: that has the books, and room for more of them."""
+        paths = self.journal.folder.segments()
+        try:
+            return sum(path.stat().st_size for path in paths[:-1] or paths)
+        except OSError:
+            return 0  # its sender deletes them meanwhile; the next time is soon
+
 
 class Adopter:
     """Looks for orphans in one client's spool folder. Used by the refresher's thread."""
@@ -63,6 +72,7 @@ class Adopter:
         limits: OutboxLimits,
         session: Session,
         connect: Callable[[], AppendConnection],
+        taken: Callable[[int], None],
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -76,6 +86,7 @@ class Adopter:
             limits: For the outboxes.
             session: The living agent's; its registration counts for the adopted ones, too.
             connect: Makes a connection for a sender.
+            taken: Told how many bytes dead agents' spools hold.
             clock: For everything that takes time.
             rng: For the jitter of the senders' pauses.
         """
@@ -86,6 +97,7 @@ class Adopter:
         self._limits = limits
         self._session = session
         self._connect = connect
+        self._taken = taken
         self._clock = clock
         self._rng = rng
         self._states = StateLog(logger, client=keys.client, agent=agent_id)
@@ -93,7 +105,7 @@ class Adopter:
         # `stop` is another thread's, and waits only so long for the one that may be looking.
         self._stopping = threading.Lock()
         self._stopped = False
-        self._look_at = 0.0
+        self._look_at = self._tidy_at = 0.0
         self.count = 0
         """Dead agents whose books were closed."""
 
@@ -106,13 +118,22 @@ class Adopter:
             # Now nobody needs the folder any more.
             adopted.outbox.close_journal()
             self._adopted = adopted = None
-            self._look_at = 0.0
+            self._look_at = self._tidy_at = 0.0
             self.count += 1
+        if self._clock.monotonic() >= self._tidy_at:
+            self.tidy()
         if adopted is None:
             self._look()
         elif not adopted.finished and _is_done(adopted):
             adopted.sender.stop(STOP_S)
             adopted.finished = True
+
+    def tidy(self) -> None:
+        """Cut dead agents' spools down to what is used in them, and say what that takes."""
+        self._tidy_at = self._clock.monotonic() + LOOK_S
+        left = tidy(self._base, self._agent_id)
+        adopted = self._adopted
+        self._taken(left + (adopted.left_bytes() if adopted is not None else 0))
 
     def _look(self) -> None:
         now = self._clock.monotonic()

@@ -114,7 +114,8 @@ class OutboxLimits:
         max_bytes: Their size.
         drop_policy: What `put` does when it is full.
         block_timeout_s: Longest wait of `put` under "block"; then the newest is dropped.
-        spool_bytes: Size of what may be queued in the spool, if there is one.
+        spool_bytes: Size of what may be queued in the spool, if there is one, together with what
+            dead agents left beside it.
     """
 
     max_entries: int
@@ -137,6 +138,7 @@ class Outbox:
         self._held_entries = self._held_bytes = 0  # of the queue, in memory
         self._accepted = self._steps = self._sealing = 0
         self._issued = self._unanswered = self._dropped = self._quarantined = 0
+        self._taken_bytes = 0  # of the spool's, by dead agents
         self._poked = self._closed = False
         self._journal: SpoolJournal | None = None
         self._states = StateLog(logger)
@@ -173,6 +175,15 @@ class Outbox:
             self._queued_bytes = sum(item.size_bytes for item in queued)
             self._changed.notify_all()
         return offered
+
+    def share_disk(self, taken_bytes: int) -> None:
+        """Note that dead agents' spools hold `taken_bytes` of what this one's may.
+
+        What finds no room for that is kept in memory, as on a disk without room.
+        """
+        with self._changed:
+            self._taken_bytes = taken_bytes
+            self._changed.notify_all()
 
     def detach(self) -> None:
         """In a forked child: the spool is the parent's."""
@@ -245,12 +256,19 @@ class Outbox:
 
     @property
     def _max_bytes(self) -> int:
-        return self._limits.spool_bytes if self._journal else self._limits.max_bytes
+        limits = self._limits
+        if self._journal is None:
+            return limits.max_bytes
+        return min(limits.spool_bytes, max(self._spool_room, limits.max_bytes))
+
+    @property
+    def _spool_room(self) -> int:
+        return max(self._limits.spool_bytes - self._taken_bytes, 0)
 
     def _fits(self, sealed: Sealed) -> bool:
         most = self._limits.max_entries
         if self._journal:
-            most = max(most, self._limits.spool_bytes // SMALL_BYTES)
+            most = max(most, self._spool_room // SMALL_BYTES)
         size = self._queued_bytes + sealed.size_bytes
         return len(self._queue) < most and size <= self._max_bytes
 
@@ -268,7 +286,7 @@ class Outbox:
 
     def _keep(self, sealed: Sealed) -> bool:
         """Queue it in the spool and, as far as there is room, in memory; False if in neither."""
-        ordinal = self._journal.sealed(sealed.fields) if self._journal else None
+        ordinal = self._save(sealed)
         held = (
             self._held_entries < self._limits.max_entries
             and self._held_bytes + sealed.size_bytes <= self._limits.max_bytes
@@ -282,6 +300,15 @@ class Outbox:
         self._queue.append(item)
         self._queued_bytes += sealed.size_bytes
         return True
+
+    def _save(self, sealed: Sealed) -> int | None:
+        """Its ordinal in the spool, None if it is not there."""
+        if self._journal is None:
+            return None
+        if self._queued_bytes + sealed.size_bytes > self._spool_room:
+            self._journal.refused(self._taken_bytes)
+            return None
+        return self._journal.sealed(sealed.fields)
 
     def _pop(self) -> _Queued:
         item = self._queue.popleft()

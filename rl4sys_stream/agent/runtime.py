@@ -138,6 +138,7 @@ class Runtime:
                 limits=limits,
                 session=self.session,
                 connect=connect,
+                taken=self.outbox.share_disk,
                 clock=clock,
                 rng=rng,
             )
@@ -174,9 +175,17 @@ class Runtime:
         """
         base, self._spool_base = self._spool_base, None
         if base is not None:
-            fsync = self._config.agent.spool_fsync
-            journal = SpoolJournal.create(base, self.agent_id, fsync=fsync, clock=self._clock)
+            settings = self._config.agent
+            journal = SpoolJournal.create(
+                base,
+                self.agent_id,
+                fsync=settings.spool_fsync,
+                clock=self._clock,
+                spool_bytes=settings.spool_bytes,
+            )
             self.outbox.attach(journal)
+        if base is not None and self._adopter is not None:
+            self._adopter.tidy()
         self._refresher.start()
         self._sender.start()
 

@@ -47,7 +47,9 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         spool_dir: A folder in which ended trajectories are kept until the broker has them for good,
             so that they survive the application; null: they live in its memory alone. Agents may
             share it, and finish what dead ones left there.
-        spool_bytes: Size of the trajectories that may wait there; then `drop_policy` decides.
+        spool_bytes: Size of the trajectories that may wait there, together with what dead agents
+            left. What finds no room beside the latter lives in memory, within `queue_bytes`; then
+            `drop_policy` decides.
         spool_fsync: Whether to wait for the disk at each end of a trajectory. Without it they
             survive the end of the process, with it also that of the machine.
         poll_interval_s: Longest time between two looks for a newer model, notices apart.

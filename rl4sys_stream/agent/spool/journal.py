@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -11,20 +11,17 @@ from rl4sys_stream.agent.spool.records import (
     HEADER_BYTES,
     Fields,
     Kind,
-    Record,
     SpoolState,
     count_payload,
-    decode_state,
     decode_trajectory_record,
     encode_offer,
     encode_record,
     encode_state,
     encode_trajectory_record,
-    scan,
 )
+from rl4sys_stream.agent.spool.remains import last_state, records
 from rl4sys_stream.agent.spool.segment import RESERVE_BYTES, Segment
 from rl4sys_stream.agent.spool.state import (
-    apply_record,
     drop,
     is_in,
     keep,
@@ -43,6 +40,9 @@ __all__ = ["SpoolJournal"]
 logger = logging.getLogger("rl4sys_stream.agent")
 
 SEGMENT_BYTES: Final = 4 << 20
+"""Room that is taken at a time, at most."""
+SEGMENTS: Final = 16
+"""A spool is at least so many segments, so that what one takes too much is little beside it."""
 RETRY_S: Final = 1.0
 """A disk without room is asked again this often."""
 
@@ -56,7 +56,13 @@ class SpoolJournal:
     """
 
     def __init__(
-        self, folder: SpoolFolder, state: SpoolState, *, fsync: bool, clock: Clock
+        self,
+        folder: SpoolFolder,
+        state: SpoolState,
+        *,
+        fsync: bool,
+        clock: Clock,
+        segment_bytes: int = 0,
     ) -> None:
         """Go on from `state`; use `create` or `recover`.
 
@@ -66,7 +72,9 @@ class SpoolJournal:
             fsync: Whether the disk must have a trajectory before its end is marked, and a number
                 before it is offered: against power loss, not only against the end of the process.
             clock: For the pauses between questions to a full disk.
+            segment_bytes: Room to take at a time; 0: what the books need.
         """
+        self._segment_bytes = segment_bytes
         self._clock = clock
         self.folder = folder
         self.state = state
@@ -82,15 +90,31 @@ class SpoolJournal:
         """Trajectories for which there was no room."""
 
     @classmethod
-    def create(cls, base: Path, agent_id: str, *, fsync: bool, clock: Clock) -> Self:
+    def create(
+        cls,
+        base: Path,
+        agent_id: str,
+        *,
+        fsync: bool,
+        clock: Clock,
+        spool_bytes: int = SEGMENTS * SEGMENT_BYTES,
+    ) -> Self:
         """The spool of a new agent.
+
+        Args:
+            base: Folder of the client's spools.
+            agent_id: Names the agent's own folder in it.
+            fsync: See the class.
+            clock: See the class.
+            spool_bytes: What the spool may hold; a small one takes its room in small pieces.
 
         Raises:
             SpoolError: If it cannot be made.
         """
         folder = SpoolFolder.create(base, agent_id)
         state = SpoolState(agent_id=agent_id, started_ms=clock.wall_ms())
-        journal = cls(folder, state, fsync=fsync, clock=clock)
+        room = min(SEGMENT_BYTES, spool_bytes // SEGMENTS)
+        journal = cls(folder, state, fsync=fsync, clock=clock, segment_bytes=room)
         try:
             journal._begin_segment(0)
             if fsync:
@@ -130,7 +154,7 @@ class SpoolJournal:
     def _rebuild(
         cls, folder: SpoolFolder, segments: list[Segment], *, fsync: bool, clock: Clock
     ) -> Self | None:
-        state, books = _last_state(segments)
+        state, books = last_state(segments)
         if state is None:
             return None
         journal = cls(folder, state, fsync=fsync, clock=clock)
@@ -145,7 +169,7 @@ class SpoolJournal:
         """Find the trajectories that are still needed; forget those that cannot be read."""
         wanted = live_runs(self.state)
         for segment in segments:
-            for record in _records(segment):
+            for record in records(segment):
                 if record.kind is not Kind.SEALED:
                     continue
                 ordinal = int.from_bytes(record.payload[:8], "little")
@@ -190,6 +214,11 @@ class SpoolJournal:
         self._places[ordinal] = (segment, start + HEADER_BYTES, len(payload))
         segment.live += 1
         return ordinal
+
+    def refused(self, taken_bytes: int) -> None:
+        """A trajectory lives in memory alone, since dead agents' spools leave no room for it."""
+        self.unsaved += 1
+        self._states.set("agent.spool", "no_room", error=f"dead agents left {taken_bytes} bytes")
 
     def quarantined(self, count: int) -> None:
         """That many accepted trajectories were given up."""
@@ -335,7 +364,7 @@ class SpoolJournal:
             raise OSError("there was no room a moment ago")
         number = self._segments[-1].number + 1 if self._segments else 1
         state = encode_record(Kind.STATE, encode_state(self.state))
-        size = max(SEGMENT_BYTES, len(state) + needed + 2 * RESERVE_BYTES)
+        size = max(self._segment_bytes, len(state) + needed + 2 * RESERVE_BYTES)
         try:
             segment = self._create_segment(number, size, state)
         except OSError:
@@ -395,30 +424,6 @@ class SpoolJournal:
 def _close_all(segments: Iterable[Segment]) -> None:
     for segment in segments:
         segment.close()
-
-
-def _records(segment: Segment) -> Iterator[Record]:
-    try:
-        yield from scan(segment.read, segment.size)
-    except WireError as error:
-        log_event(logger, logging.ERROR, "agent.spool_unreadable", file=segment.path, error=error)
-
-
-def _last_state(segments: Sequence[Segment]) -> tuple[SpoolState | None, Segment | None]:
-    """The state at the end of the newest segment that has one, and that segment."""
-    for segment in reversed(segments):
-        state = None
-        try:
-            for record in _records(segment):
-                if state is None:
-                    state = decode_state(record.payload)
-                else:
-                    apply_record(state, record)
-        except WireError as error:
-            log_event(logger, logging.ERROR, "agent.spool_damaged", file=segment.path, error=error)
-        if state is not None:
-            return state, segment
-    return None, None
 
 
 def _sync_folder(path: Path) -> None:

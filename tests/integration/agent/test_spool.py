@@ -121,6 +121,39 @@ def test_a_full_spool_drops_by_policy_within_a_bounded_disk(
     assert disk_bytes(spool) == 0
 
 
+def test_many_lives_without_a_broker_share_one_bound_of_the_disk(client_name, away, spool):
+    """The first leaves what it had queued; that fills the spool, so the next live in memory."""
+    limit, world = 1 << 17, World(away, client_name)
+    sizes, unsaved = [], []
+    for _ in range(6):
+        agent = world.agent(spool_dir=str(spool), spool_bytes=limit)
+        play(agent, 300, steps=8)
+        status = agent.status()
+        assert status.queued + status.dropped == status.accepted == 300
+        agent.close(timeout_s=0.1)
+        sizes.append(disk_bytes(spool))
+        unsaved.append(status.unsaved)
+    assert unsaved[0] == 0
+    assert unsaved[-1] == 300
+    # The room that the last one had taken is given back by the next.
+    assert sizes[-1] <= sizes[1] + (64 << 10)
+    with world.agent(spool_dir=str(spool), spool_bytes=limit) as agent:
+        assert disk_bytes(spool) <= limit * 4
+        agent.close(timeout_s=0.1)
+    with RedisServer() as server:
+        later = World(server.url, client_name)
+        with later.agent(spool_dir=str(spool), spool_bytes=limit, retain_s=0.05) as heir:
+            eventually(lambda: heir.status().adopted == 1, 20)
+            eventually(lambda: disk_bytes(spool) <= limit + (64 << 10))
+            play(heir, 5)
+            assert heir.flush(10)
+            assert heir.status().unsaved == 0
+            eventually(lambda: heir.status().floor == 6)
+        later.close()
+    world.close()
+    assert disk_bytes(spool) == 0
+
+
 @pytest.mark.parametrize("fault", [OSError(30, "Read-only file system"), ValueError("a fault")])
 def test_whatever_a_drop_meets_the_application_goes_on_and_the_books_balance(
     client_name, away, spool, monkeypatch, fault

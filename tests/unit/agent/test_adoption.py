@@ -2,7 +2,9 @@
 
 import os
 import random
+import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from tests.unit.agent.spool.operations import Life
 NOWHERE = BrokerAddress.from_url("redis://127.0.0.1:1", {})
 
 
-def make(base: Path) -> Adopter:
+def make(base: Path, *, taken: Callable[[int], None] | None = None) -> Adopter:
     """Of an agent whose broker is away."""
     return Adopter(
         base,
@@ -30,6 +32,7 @@ def make(base: Path) -> Adopter:
         limits=OutboxLimits(100, 1 << 20, "drop_oldest", None, spool_bytes=1 << 20),
         session=Session(),
         connect=lambda: AppendConnection(NOWHERE, timeout_s=1.0, name="test-adoption"),
+        taken=taken or (lambda _: None),
         clock=ManualClock(),
         rng=random.Random(1),
     )
@@ -85,3 +88,18 @@ def test_an_agent_that_stops_while_it_looks_for_orphans_holds_none(tmp_path, cal
     assert adopter.heartbeat() is None
     assert is_free(folder)
     assert "rl4sys-agent-send" not in threads()
+
+
+def test_what_dead_agents_take_is_told_while_it_lasts(tmp_path):
+    """Of those that wait, and of the one in hand."""
+    told: list[int] = []
+    leave(tmp_path, 3)
+    adopter = make(tmp_path, taken=told.append)
+    adopter.tidy()
+    adopter.turn()
+    adopter.tidy()
+    assert told[0] == told[-1] > 300
+    adopter.stop()
+    shutil.rmtree(tmp_path / "agent")
+    adopter.tidy()
+    assert told[-1] == 0

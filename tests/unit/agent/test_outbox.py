@@ -244,3 +244,25 @@ def test_a_floor_that_waits_while_the_spool_is_given_up_is_nobodys(tmp_path):
         outbox.accept(1)
     sender.join()
     assert failed == []
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
+def test_what_dead_agents_left_counts_against_the_spool(tmp_path, policy):
+    """A full disk share is like a disk without room: memory, within its limits, then the policy."""
+    limits = OutboxLimits(5, 500, policy, None, spool_bytes=1000)
+    outbox = Outbox(limits)
+    outbox.attach(SpoolJournal.create(tmp_path, "agent", fsync=False, clock=SystemClock()))
+    outbox.share_disk(800)
+    for name in "abcdefgh":
+        put(outbox, name, 100)
+    counts = outbox.counts()
+    assert (counts.queued, counts.dropped, counts.queued_bytes) == (5, 3, 500)
+    assert counts.unsaved >= 3
+    outbox.share_disk(0)
+    for name in "ij":
+        put(outbox, name, 100)
+    outbox.close()
+    counts = outbox.counts()
+    assert counts.accepted == counts.queued + counts.dropped == 10
+    assert counts.queued == 2, "what the spool had room for: the first two, or the last"
+    outbox.close_journal()
