@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.connection import Broker, translate
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.keys import ClientKeys
-from rl4sys_stream.broker.ledger import LedgerRecord, read_ledgers
-from rl4sys_stream.broker.past import PastAgents, read_past
+from rl4sys_stream.broker.ledger import LedgerRecord, parse_ledgers, read_ledgers
+from rl4sys_stream.broker.past import PastAgents, parse_past
 from rl4sys_stream.broker.registry import (
     AgentHeartbeat,
     read_heartbeats,
@@ -134,7 +134,13 @@ def audit_client(broker: Broker, keys: ClientKeys, *, now_ms: int | None = None)
         except WireError:
             continue
         streamed.setdefault(address.agent_id, set()).add(address.seq)
-    ledgers = read_ledgers(broker, keys)
+    ledgers, past, reporting = _read_settled(broker, keys)
+    # Of an agent that was retired meanwhile, or long ago, all that it ever said is in the sums.
+    heartbeats = {
+        agent_id: said
+        for agent_id, said in heartbeats.items()
+        if agent_id in reporting and not (agent_id in ledgers and ledgers[agent_id].retired)
+    }
     head = read_head(broker, keys)
     balances = tuple(
         balance_agent(
@@ -146,9 +152,9 @@ def audit_client(broker: Broker, keys: ClientKeys, *, now_ms: int | None = None)
             now_ms=now_ms,
         )
         for agent_id in sorted({*heartbeats, *ledgers, *streamed})
+        if not _is_past(ledgers.get(agent_id))
     )
-    past = read_past(broker, keys)
-    attributed = past.quarantined + sum(record.quarantined for record in ledgers.values())
+    attributed = past.refused + sum(record.quarantined for record in ledgers.values())
     in_head = head.counts.quarantined if head else 0
     return AuditReport(
         keys.client,
@@ -165,6 +171,32 @@ def audit_client(broker: Broker, keys: ClientKeys, *, now_ms: int | None = None)
             for agent_id in {*heartbeats, *ledgers}
         ),
         anonymous=max(in_head - attributed, 0),
+    )
+
+
+def _read_settled(
+    broker: Broker, keys: ClientKeys
+) -> tuple[dict[str, LedgerRecord], PastAgents, set[str]]:
+    """Ledgers, sums of the past agents, and ids of those that report, all of one instant.
+
+    One after the other, an agent that is retired in between would be found twice or not at all.
+    """
+    with translate(broker.where), broker.redis.pipeline(transaction=True) as pipe:
+        pipe.hgetall(keys.seq)
+        pipe.hgetall(keys.past)
+        pipe.hkeys(keys.agents)
+        seq, past, agents = pipe.execute()
+    ids = {name.decode("utf-8", "replace") for name in agents}
+    return parse_ledgers(keys.seq, seq), parse_past(past), ids
+
+
+def _is_past(ledger: LedgerRecord | None) -> bool:
+    """Whether all of the agent is in the sums, and not even a second copy came later."""
+    return (
+        ledger is not None
+        and 0 < ledger.retired == ledger.watermark
+        and not ledger.above
+        and not ledger.duplicate
     )
 
 
@@ -190,7 +222,8 @@ def balance_agent(
     """
     streamed = set(streamed)
     above = set(ledger.above)
-    settled = ledger.watermark + len(above)
+    # Numbers 1 … retired of a past agent are in the sums of all of them.
+    settled = ledger.watermark + len(above) - ledger.retired
     in_stream = {seq for seq in streamed if seq > ledger.watermark and seq not in above}
     said = heartbeat or AgentHeartbeat(agent_id=agent_id)
     # Agents append in order: all numbers up to here had been appended or were being offered.
@@ -202,7 +235,7 @@ def balance_agent(
     first = max(said.floor, ledger.watermark + 1)
     elsewhere = sum(1 for seq in (above | in_stream) if first <= seq <= said.issued)
     offered = max(said.issued + 1 - first, 0) - elsewhere
-    missing = highest - settled - len(in_stream) - offered
+    missing = highest - ledger.retired - settled - len(in_stream) - offered
     at_agent = said.queued + said.sealing
     gone = said.closed or (now_ms is not None and now_ms - said.time_ms > STALE_MS)
     reachable = said.spooled or not gone
@@ -210,7 +243,7 @@ def balance_agent(
         agent_id=agent_id,
         live=heartbeat is not None and not gone,
         closed=said.closed,
-        accepted=highest + at_agent + said.dropped + said.quarantined,
+        accepted=highest - ledger.retired + at_agent + said.dropped + said.quarantined,
         trained=ledger.trained,
         quarantined=ledger.quarantined + said.quarantined,
         dropped=ledger.dropped + said.dropped,

@@ -29,7 +29,9 @@ class Outcome(StrEnum):
 
 
 class LedgerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The ledger of one agent as it is stored; trained + … + skipped == watermark + len(above).
+    """The ledger of one agent as it is stored.
+
+    trained + quarantined + dropped + skipped + retired == watermark + len(above)
 
     Attributes:
         watermark: All numbers up to here are settled.
@@ -40,6 +42,8 @@ class LedgerRecord(msgspec.Struct, frozen=True, kw_only=True):
         skipped: Destroyed by a third party.
         duplicate: Second copies (they have no number of their own).
         steps: Environment steps in the trained ones.
+        retired: Numbers whose outcomes are in the sums of the past agents, no longer in here: the
+            agent has closed, and was forgotten but for its watermark.
     """
 
     watermark: int = 0
@@ -50,6 +54,7 @@ class LedgerRecord(msgspec.Struct, frozen=True, kw_only=True):
     skipped: int = 0
     duplicate: int = 0
     steps: int = 0
+    retired: int = 0
 
     @property
     def highest(self) -> int:
@@ -67,6 +72,7 @@ class AgentLedger:
         self._above = set(record.above)
         self._counts = {outcome: int(getattr(record, outcome)) for outcome in Outcome}
         self._steps = record.steps
+        self._retired = record.retired
 
     def copy(self) -> "AgentLedger":
         """An independent copy, to be changed for a commit that may be refused."""
@@ -130,6 +136,7 @@ class AgentLedger:
             watermark=self._watermark,
             above=tuple(sorted(self._above)),
             steps=self._steps,
+            retired=self._retired,
             **counts,
         )
 

@@ -24,7 +24,12 @@ from rl4sys_stream.broker.server_facts import read_run_id
 from rl4sys_stream.broker.stream import TrajectoryStream
 from rl4sys_stream.clock import Clock, SystemClock
 from rl4sys_stream.config import ClientConfig
-from rl4sys_stream.errors import BrokerError, CommitRefusedError, StreamError
+from rl4sys_stream.errors import (
+    BrokerError,
+    BrokerUnavailableError,
+    CommitRefusedError,
+    StreamError,
+)
 from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.worker.checkpoint import read_checkpoint
 from rl4sys_stream.worker.health import Health, report_state
@@ -230,7 +235,7 @@ class Worker:
         )
         stream = TrajectoryStream(reader, self._keys)
         stream.ensure_group()
-        self._retire_agents(plan)
+        self._retire_agents(plan, token)
         intake = _make_intake(stream, plan)
         books = Books(
             read_ledgers(self._broker, self._keys),
@@ -256,15 +261,25 @@ class Worker:
         finally:
             reader.close()
 
-    def _retire_agents(self, plan: WorkerPlan) -> None:
-        retired = retire_agents(
-            self._broker,
-            self._keys,
-            wall_ms=self._clock.wall_ms(),
-            after_ms=int(plan.settings.forget_agents_s * 1000),
-        )
+    def _retire_agents(self, plan: WorkerPlan, token: str) -> None:
+        client = self._keys.client
+        try:
+            retired = retire_agents(
+                self._broker,
+                self._keys,
+                token=token,
+                wall_ms=self._clock.wall_ms(),
+                after_ms=int(plan.settings.forget_agents_s * 1000),
+            )
+        except BrokerUnavailableError:
+            raise
+        except BrokerError as error:
+            # Sums that somebody has damaged are no reason not to train.
+            log_event(
+                logger, logging.WARNING, "worker.agents_not_retired", client=client, error=error
+            )
+            return
         if retired:
-            client = self._keys.client
             log_event(logger, logging.INFO, "worker.agents_retired", client=client, count=retired)
 
 
