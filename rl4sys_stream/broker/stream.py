@@ -1,6 +1,6 @@
 """The trajectory stream of one client, from the worker's side."""
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -91,21 +91,26 @@ class TrajectoryStream:
         found = cast("dict[bytes, list[Any]]", reply).get(self._keys.traj.encode(), [])
         return [Entry(entry_id.decode(), fields or {}) for entry_id, fields in found]
 
-    def read_pending(self, *, page: int, known: Container[str] = ()) -> Iterator[list[Entry]]:
-        """Entries delivered and not settled, oldest first, in pages of up to `page`.
+    def read_pending(
+        self, *, page: int, group: int | None = None, known: Container[str] = ()
+    ) -> Iterator[list[Entry]]:
+        """Entries delivered and not settled, oldest first, in groups of up to `group`.
 
         To whomever they were delivered: the commit asks the group's list, not a consumer's. Ids
         travel first, so that looking for a few forgotten entries among thousands is cheap.
 
         Args:
-            page: Most ids, and so most entries, asked for at once.
+            page: Most ids asked for at once.
+            group: Most entries asked for at once; None takes `page`.
             known: Ids whose entries are not wanted.
         """
         after = "-"
         while ids := self._pending_ids(after, page):
             after = f"({ids[-1]}"
-            if wanted := [entry_id for entry_id in ids if entry_id not in known]:
-                yield self._entries(wanted)
+            wanted = [entry_id for entry_id in ids if entry_id not in known]
+            width = group or page
+            for first in range(0, len(wanted), width):
+                yield self._entries(wanted[first : first + width])
 
     def _pending_ids(self, after: str, count: int) -> list[str]:
         with translate(self._broker.where):
@@ -120,7 +125,7 @@ class TrajectoryStream:
                 return []
         return [row["message_id"].decode() for row in cast("list[dict[str, bytes]]", reply)]
 
-    def _entries(self, ids: list[str]) -> list[Entry]:
+    def _entries(self, ids: Sequence[str]) -> list[Entry]:
         pipe = self._broker.redis.pipeline(transaction=False)
         for entry_id in ids:
             pipe.xrange(self._keys.traj, min=entry_id, max=entry_id)

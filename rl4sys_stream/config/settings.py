@@ -100,10 +100,12 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             act while the worker trains.
         lease_s: A worker that has not renewed its lease for this long may be replaced.
         lease_renew_s: Time between two renewals; at most a third of `lease_s`.
-        max_entry_bytes: A larger stream entry is quarantined unread.
-        max_entry_steps: So is one with more steps.
+        max_entry_bytes: A larger stream entry is quarantined undecoded. It is read whole all the
+            same: what may be appended at all is for the broker to limit (proto-max-bulk-len).
+        max_entry_steps: One with more steps is quarantined, too.
         max_commit_entries: Entries that one commit settles; 4000 hold the broker for about 10 ms.
-        read_entries: Entries asked for in one read of the stream.
+        read_entries: Entries asked for in one read of the stream; fewer where as many of
+            `max_entry_bytes` would be more than 64 MiB.
         read_block_s: Longest wait of one read; at most 2, so that a stop is noticed.
         retain_versions: Model versions kept in the broker, each with its checkpoint.
         stage_ttl_s: A staged but uncommitted model or checkpoint expires after this long; above

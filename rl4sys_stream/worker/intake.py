@@ -8,7 +8,7 @@ the shared consumer name, a reply was lost), the pending list is read again.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,6 +28,9 @@ __all__ = ["Candidate", "Intake", "examine"]
 T = TypeVar("T")
 
 logger = logging.getLogger("rl4sys_stream.worker")
+
+READ_BYTES = 64 << 20
+"""Entries asked for at once have this many bytes at most, where none is above its limit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,14 +87,19 @@ class Intake:
             spec: What a trajectory of the client looks like.
             max_entries: Reading pauses while that many entries are in hand.
             max_bytes: Reading pauses while they have that many bytes.
-            read_count: Entries asked for in one read.
+            read_count: Entries asked for in one read; fewer where READ_BYTES would not hold as many
+                of the largest permitted ones. An entry above its limit comes whole all the same,
+                since a stream has no sizes to ask for and no parts to read.
             block_ms: Longest wait of one read.
         """
         self._stream = stream
         self._spec = spec
         self._max_entries = max_entries
         self._max_bytes = max_bytes
-        self._read_count = read_count
+        self._page = read_count
+        self._max_entry_bytes = spec.limits.max_entry_bytes
+        self._read_count = max(1, min(read_count, READ_BYTES // self._max_entry_bytes))
+        self._oversized = False
         self._block_ms = block_ms
         self._state = threading.Condition()
         self._waiting: deque[Candidate] = deque()
@@ -167,14 +175,16 @@ class Intake:
         Raises:
             BrokerError: Nothing was taken.
         """
-        self._read_pending_again()
         limit = entry_order(before)
+        self._read_pending_again(until=lambda page: entry_order(page[0].entry_id) >= limit)
         with self._state:
             count = sum(1 for c in self._waiting if entry_order(c.entry_id) < limit)
             return [self._waiting.popleft() for _ in range(count)]
 
     def look_for_forgotten(self, pending: int) -> None:
         """Read the pending list again if it is longer than what is in hand.
+
+        As far as there is room: what is left is found the next time, or by `rescan`.
 
         Args:
             pending: Its length, as the broker just said.
@@ -183,16 +193,30 @@ class Intake:
             BrokerError: Safe to retry.
         """
         if pending > len(self._in_hand):
-            self._read_pending_again()
+            self._read_pending_again(until=lambda _: not self._has_room())
 
-    def _read_pending_again(self) -> None:
+    def _read_pending_again(self, *, until: Callable[[list[Entry]], bool]) -> None:
         found = 0
         with self._settling:
-            pages = self._stream.read_pending(page=self._read_count, known=self._in_hand)
-            for page in pages:
+            for page in self._pending():
                 found += self._queue(page)
+                if until(page):
+                    break
         if found:
             log_event(logger, logging.INFO, "worker.rescan", found=found)
+
+    def _pending(self) -> Iterator[list[Entry]]:
+        return self._stream.read_pending(
+            page=self._page, group=self._read_count, known=self._in_hand
+        )
+
+    def _read_new(self) -> list[Entry]:
+        # Where one is above its limit, the next may be as well: then one at a time.
+        count = 1 if self._oversized else self._read_count
+        entries = self._stream.read_new(count=count, block_ms=self._block_ms)
+        if entries:
+            self._oversized = max(e.size_bytes for e in entries) > self._max_entry_bytes
+        return entries
 
     def _queue(self, entries: Iterable[Entry]) -> int:
         """Put entries that are not in hand where `take` finds them; how many there were."""
@@ -222,15 +246,14 @@ class Intake:
         What nobody has taken counts, not what the learner holds: a rollout may need more entries
         than fit in here, and would wait for ever.
         """
-
-        def room() -> bool:
-            if self._stop or not self._waiting:
-                return True
-            return len(self._waiting) < self._max_entries and self._bytes < self._max_bytes
-
         with self._state:
-            self._state.wait_for(room)
+            self._state.wait_for(lambda: self._stop or self._has_room())
             return not self._stop
+
+    def _has_room(self) -> bool:
+        if not self._waiting:
+            return True
+        return len(self._waiting) < self._max_entries and self._bytes < self._max_bytes
 
     def _run(self) -> None:
         try:
@@ -238,7 +261,7 @@ class Intake:
             if not self._read_what_was_left():
                 return
             while self._wait_for_room():
-                entries = self._stream.read_new(count=self._read_count, block_ms=self._block_ms)
+                entries = self._read_new()
                 self._queue(entries)
                 if not entries:
                     self.look_for_forgotten(self._stream.pending_count())
@@ -250,7 +273,7 @@ class Intake:
 
     def _read_what_was_left(self) -> bool:
         """The pending entries of the last worker; False when stopped."""
-        pages = self._stream.read_pending(page=self._read_count, known=self._in_hand)
+        pages = self._pending()
         while True:
             with self._settling:
                 page = next(pages, None)

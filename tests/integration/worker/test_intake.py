@@ -1,5 +1,7 @@
 """Reading ahead: everything delivered is in hand once, in stream order, within bounds."""
 
+from dataclasses import replace
+
 import pytest
 
 from rl4sys_stream.broker.commit import Commit, commit, new_commit_id
@@ -10,7 +12,7 @@ from rl4sys_stream.broker.lease import Lease
 from rl4sys_stream.broker.stream import TrajectoryStream
 from rl4sys_stream.errors import BrokerError
 from rl4sys_stream.testing import RedisServer, eventually
-from rl4sys_stream.worker.intake import Candidate, Intake
+from rl4sys_stream.worker.intake import READ_BYTES, Candidate, Intake
 from rl4sys_stream.worker.settlement import Books
 from tests.unit.worker.entries import SPEC, entry_fields
 
@@ -38,11 +40,11 @@ def make(stream):
     """Makes intakes, and stops them at the end."""
     made = []
 
-    def intake(*, max_entries=100, max_bytes=1 << 20, read_count=8):
+    def intake(*, max_entries=100, max_bytes=1 << 20, read_count=8, spec=SPEC):
         made.append(
             Intake(
                 stream,
-                SPEC,
+                spec,
                 max_entries=max_entries,
                 max_bytes=max_bytes,
                 read_count=read_count,
@@ -117,6 +119,50 @@ def test_reading_pauses_while_too_much_is_waiting(broker, keys, stream, make):
     eventually(lambda: intake.waiting >= 10)
     assert stream.pending_count() == intake.waiting <= 15
     take(intake, 50)
+
+
+@pytest.mark.parametrize("pending", [False, True], ids=["new", "left by the last worker"])
+def test_one_read_asks_for_no_more_than_its_bytes_hold(broker, keys, stream, make, pending):
+    """Whatever the number of entries that it may ask for; of them the largest count."""
+    append(broker, keys, *range(1, 41))
+    if pending:
+        stream.read_new(count=40, block_ms=10)
+    limits = replace(SPEC.limits, max_entry_bytes=READ_BYTES // 4)
+    intake = make(read_count=256, max_bytes=1, spec=replace(SPEC, limits=limits))
+    intake.start()
+    eventually(lambda: intake.waiting > 0)
+    with pytest.raises(AssertionError):
+        eventually(lambda: intake.waiting > 4, timeout_s=0.2)
+    assert numbers(take(intake, 40)) == list(range(1, 41))
+
+
+def test_entries_above_their_limit_come_one_at_a_time(broker, keys, make):
+    """Nobody knows their size before they are here, but one tells of the next."""
+    limits = replace(SPEC.limits, max_entry_bytes=2000)
+    for _ in range(12):
+        broker.call("XADD", keys.traj, "*", "x", b"x" * 2001)
+    intake = make(read_count=8, max_bytes=1, spec=replace(SPEC, limits=limits))
+    intake.start()
+    eventually(lambda: intake.waiting == 8)
+    take(intake, 8)
+    eventually(lambda: intake.waiting == 1)
+    with pytest.raises(AssertionError):
+        eventually(lambda: intake.waiting > 1, timeout_s=0.2)
+    append(broker, keys, *range(1, 21))
+    take(intake, 4)
+    assert numbers(take(intake, 20)) == list(range(1, 21))
+    assert not intake._oversized
+
+
+def test_what_was_forgotten_is_fetched_as_far_as_there_is_room(broker, keys, stream, make):
+    """A zombie may have read as much as a worker holds; a gap is closed all the same."""
+    append(broker, keys, *range(1, 31))
+    (last,) = append(broker, keys, 31)
+    stream.read_new(count=31, block_ms=10)
+    intake = make(max_entries=10, read_count=5)
+    intake.look_for_forgotten(31)
+    assert intake.waiting == 10
+    assert numbers(intake.rescan(last)) == list(range(1, 31))
 
 
 def test_what_was_forgotten_on_an_idle_stream_is_found(broker, keys, make):
