@@ -114,22 +114,41 @@ end
 
 -- Read what goes to the quarantine before it is deleted. Lua passes on some thousands of values and
 -- fails at more: an entry of more fields than any trajectory has keeps its first ones.
--- And the quarantine is bounded in bytes, too: of a huge field the beginning tells enough.
-local most, widest = 1000, 16384
+-- And the quarantine is bounded in bytes, too: who sent it comes first, and of huge fields the
+-- beginning tells enough.
+local most, widest, room = 1000, 16384, 65536
+local leading = {agent_id = true, seq = true, floor = true}
+local function quarantine_row(entry, id, reason)
+  local row = {'entry_id', id, 'reason', string.sub(reason, 1, widest)}
+  local left, kept, size, cut = room, 0, 0, false
+  for _, part in ipairs(entry) do size = size + #part end
+  for pass = 1, 2 do
+    for j = 1, #entry, 2 do
+      local name, value = entry[j], entry[j + 1]
+      if (leading[name] or false) == (pass == 1) and kept < most and #name < math.min(left, widest) then
+        local width = math.min(widest, left - #name)
+        cut = cut or #value > width
+        row[#row + 1] = name
+        row[#row + 1] = string.sub(value, 1, width)
+        left = left - #name - math.min(#value, width)
+        kept = kept + 1
+      end
+    end
+  end
+  if kept < #entry / 2 then
+    row[#row + 1] = 'fields_left_out'
+    row[#row + 1] = #entry / 2 - kept
+  end
+  if cut or kept < #entry / 2 then
+    row[#row + 1] = 'original_bytes'
+    row[#row + 1] = size
+  end
+  return row
+end
 local refused = {}
 for i = bad_first, bad_last, 2 do
   local found = redis.call('XRANGE', KEYS[3], ARGV[i], ARGV[i])
-  local entry = found[1] and found[1][2] or {}
-  local row = {'entry_id', ARGV[i], 'reason', ARGV[i + 1]}
-  if #entry > 2 * most then
-    row[5], row[6] = 'fields_left_out', #entry / 2 - most
-  end
-  for j = 1, math.min(#entry, 2 * most) do
-    local value = entry[j]
-    if #value > widest then value = string.sub(value, 1, widest) end
-    row[#row + 1] = value
-  end
-  refused[#refused + 1] = row
+  refused[#refused + 1] = quarantine_row(found[1] and found[1][2] or {}, ARGV[i], ARGV[i + 1])
 end
 
 for i = ack_first, ack_last, 1000 do
