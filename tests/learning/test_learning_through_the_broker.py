@@ -84,7 +84,7 @@ def test_ppo_learns_the_identity_task(
         ) as agent,
         worker_process(redis_url, definition, client_name),
     ):
-        assert agent.wait_for_model(timeout_s=20)
+        assert agent.wait_for_model(timeout_s=60)
         deadline = time.monotonic() + DEADLINE_S
         score = 0.0
         while score < 1.0 and time.monotonic() < deadline:
@@ -134,7 +134,7 @@ def test_ppo_learns_a_masked_bandit_with_late_rewards(
         ) as agent,
         worker_process(redis_url, definition, client_name),
     ):
-        assert agent.wait_for_model(timeout_s=20)
+        assert agent.wait_for_model(timeout_s=60)
         deadline = time.monotonic() + DEADLINE_S
         score = 0.0
         while score < 1.0 and time.monotonic() < deadline:

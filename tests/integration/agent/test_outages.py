@@ -206,7 +206,8 @@ def test_closing_under_an_outage_takes_its_timeout_and_no_longer(client_name: st
         begun = time.monotonic()
         agent.close(timeout_s=0.3)
         assert time.monotonic() - begun < 0.3 + 2 * GENEROUS_CALL_S
-        assert "dropped=3" in caplog.text
+        # Offered in vain or never offered, as far as it had come with its registration.
+        assert "dropped=3" in caplog.text or "undelivered=3" in caplog.text
         assert agent.status().closed
         world.close()
 
