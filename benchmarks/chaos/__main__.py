@@ -9,10 +9,11 @@ import click
 
 from benchmarks.chaos.control import ControlResult, run_control
 from benchmarks.chaos.report import write_report
-from benchmarks.chaos.run import run_product, say
+from benchmarks.chaos.run import run_product
 from benchmarks.chaos.settings import ChaosSettings, ClientPlan
+from benchmarks.chaos.settling import say
 
-CONTROL_MINUTES = 1.5
+CONTROL_MINUTES = 0.75
 CONTROL_FAULTS = 30
 
 

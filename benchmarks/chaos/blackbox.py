@@ -12,11 +12,18 @@ from typing import BinaryIO
 
 import msgspec
 
-from benchmarks.chaos.identity import Identity, identity_of
-from rl4sys_stream.broker.keys import ClientKeys
+from benchmarks.chaos.identity import OBS_DIM, Identity, identity_of
+from rl4sys_stream.broker.keys import GROUP, ClientKeys
 from rl4sys_stream.broker.ledger import LedgerRecord
 
-__all__ = ["ClientHistory", "CommitRecord", "EntryRecord", "VersionRecord", "read_history"]
+__all__ = [
+    "ClientHistory",
+    "CommitRecord",
+    "EntryRecord",
+    "VersionRecord",
+    "id_order",
+    "read_histories",
+]
 
 Command = list[bytes]
 Number = tuple[str, int]
@@ -29,6 +36,7 @@ class EntryRecord:
 
     number: Number | None
     identity: Identity | None
+    steps: int = 0
 
 
 class _Provenance(msgspec.Struct, frozen=True):
@@ -63,6 +71,8 @@ class ClientHistory:
         commits: In order.
         ledgers: agent_id -> its last committed record.
         destroyed: Ids that somebody took out of the stream without a commit.
+        delivered: The last id that the group's readers were given, as a pair of numbers.
+        in_hand: Ids that were given out and not acknowledged since: the next reader gets them.
     """
 
     entries: dict[str, EntryRecord] = field(default_factory=dict)
@@ -71,16 +81,23 @@ class ClientHistory:
     commits: list[CommitRecord] = field(default_factory=list)
     ledgers: dict[str, LedgerRecord] = field(default_factory=dict)
     destroyed: set[str] = field(default_factory=set)
+    delivered: tuple[int, int] = (0, 0)
+    in_hand: set[str] = field(default_factory=set)
+
+    def is_readable(self, entry_id: str) -> bool:
+        """Whether a worker will ever be given this entry (again), if it is in the stream."""
+        return entry_id in self.in_hand or id_order(entry_id) > self.delivered
 
 
-def read_history(files: Iterable[Path], client: str) -> ClientHistory:
-    """The history of a client, from the files of a broker that was stopped in order."""
-    reader = _Reader(ClientKeys(client))
+def read_histories(files: Iterable[Path], clients: Iterable[str]) -> dict[str, ClientHistory]:
+    """The history of each client, from the files of a broker that was stopped in order."""
+    readers = {client: _Reader(ClientKeys(client)) for client in clients}
     for path in files:
         with path.open("rb") as file:
             for transaction in _transactions(_commands(file)):
-                reader.read(transaction)
-    return reader.history
+                for reader in readers.values():
+                    reader.read(transaction)
+    return {client: reader.history for client, reader in readers.items()}
 
 
 def _commands(file: BinaryIO) -> Iterator[Command]:
@@ -129,7 +146,9 @@ class _Reader:
         )
         commit = CommitRecord() if writes_head else None
         for command in transaction:
-            if len(command) > 1:
+            if len(command) > 2 and command[0].upper() == b"XGROUP":
+                self._apply(b"XGROUP", command[2], [command[1], *command[3:]], commit)
+            elif len(command) > 1:
                 self._apply(command[0].upper(), command[1], command[2:], commit)
         if commit is not None:
             history.commits.append(commit)
@@ -159,8 +178,8 @@ class _Reader:
             entry_id = rest[0].decode()
             history.entries[entry_id] = _entry(_pairs(rest[1:]))
             history.present.add(entry_id)
-        elif name == b"XACK" and commit is not None:
-            commit.acknowledged += [entry_id.decode() for entry_id in rest[1:]]
+        elif name in {b"XACK", b"XCLAIM", b"XGROUP"}:
+            self._apply_to_group(name, rest, commit)
         elif name == b"XDEL":
             ids = {entry_id.decode() for entry_id in rest}
             if commit is None:
@@ -171,13 +190,36 @@ class _Reader:
         elif name in {b"DEL", b"UNLINK"}:
             raise ValueError("the stream was deleted; this run does not do that")
 
+    def _apply_to_group(self, name: bytes, rest: Command, commit: CommitRecord | None) -> None:
+        """A broker writes each delivery down as XCLAIM … LASTID, or as XGROUP SETID."""
+        history = self.history
+        if GROUP.encode() != (rest[1] if name == b"XGROUP" else rest[0]):
+            return
+        if name == b"XGROUP":
+            if rest[0].upper() in {b"CREATE", b"SETID"}:
+                history.delivered = (0, 0) if rest[2] == b"$" else id_order(rest[2].decode())
+            if rest[0].upper() in {b"CREATE", b"DESTROY"}:
+                history.in_hand = set()
+            if rest[0].upper() == b"DESTROY":
+                history.delivered = (0, 0)
+        elif name == b"XACK":
+            ids = [entry_id.decode() for entry_id in rest[1:]]
+            history.in_hand -= set(ids)
+            if commit is not None:
+                commit.acknowledged += ids
+        else:
+            history.in_hand.add(rest[3].decode())
+            if b"LASTID" in rest:
+                last = rest[rest.index(b"LASTID") + 1].decode()
+                history.delivered = max(history.delivered, id_order(last))
+
     def _trim(self, rest: Command) -> None:
         history = self.history
         what, limit = rest[0].upper(), rest[-1].decode()
         if what == b"MINID":
-            gone = {one for one in history.present if _order(one) < _order(limit)}
+            gone = {one for one in history.present if id_order(one) < id_order(limit)}
         else:
-            kept = sorted(history.present, key=_order)[-int(limit) :] if int(limit) else []
+            kept = sorted(history.present, key=id_order)[-int(limit) :] if int(limit) else []
             gone = history.present - set(kept)
         history.destroyed |= gone
         history.present -= gone
@@ -201,7 +243,8 @@ class _Reader:
 def _entry(fields: dict[bytes, bytes]) -> EntryRecord:
     try:
         number = fields[b"agent_id"].decode(), int(fields[b"seq"])
-        return EntryRecord(number, identity_of(fields[b"obs"]))
+        obs = fields[b"obs"]
+        return EntryRecord(number, identity_of(obs), len(obs) // (4 * OBS_DIM))
     except (KeyError, ValueError):
         return EntryRecord(None, None)
 
@@ -210,6 +253,7 @@ def _pairs(flat: Command) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _order(entry_id: str) -> tuple[int, int]:
+def id_order(entry_id: str) -> tuple[int, int]:
+    """What entries are sorted by; milliseconds come first."""
     milliseconds, _, ordinal = entry_id.partition("-")
     return int(milliseconds), int(ordinal or 0)

@@ -1,10 +1,10 @@
 """The verdict: each trajectory whose end was marked, against what the broker's history shows."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from benchmarks.chaos.blackbox import ClientHistory, CommitRecord, Number
+from benchmarks.chaos.blackbox import ClientHistory, CommitRecord, Number, id_order
 from benchmarks.chaos.identity import Identity
 from benchmarks.chaos.ledger import Ledger
 
@@ -156,19 +156,20 @@ def _settle(
 
 
 def judge(
-    history: ClientHistory,
-    ledger: Ledger,
-    client: str,
-    agent_dropped: Mapping[str, int],
+    history: ClientHistory, ledger: Ledger, client: str, *, flushed_ms: int, n_steps: int
 ) -> ClientVerdict:
     """Where each trajectory of `client` ended, and what must not be.
+
+    No counter of an agent is heard: an agent of this run has room for everything that it is given,
+    so it has no reason ever to drop anything.
 
     Args:
         history: What survived at the broker.
         ledger: What the applications wrote down.
         client: Whose.
-        agent_dropped: agent_id -> trajectories that its own policy discarded, as it says; they
-            never reached the broker, so there is no other evidence.
+        flushed_ms: When the harness began to send enough to fill another rollout; whatever was in
+            the stream before that must be settled.
+        n_steps: Of a rollout.
     """
     verdict = ClientVerdict(client)
     settled = _replay(history, verdict)
@@ -178,20 +179,16 @@ def judge(
     verdict.accuse("numbers are settled twice", settled.twice)
     verdict.accuse("numbers were trained on without their entries", settled.unfounded)
     verdict.duplicates = settled.duplicates.total()
-    waiting = {
-        entry.number
-        for entry_id, entry in history.entries.items()
-        if entry_id in history.present and entry.number is not None
-    }
+    waiting, stranded = _find_waiting(history)
     destroyed = {
         entry.number
         for entry_id in history.destroyed
         if (entry := history.entries.get(entry_id)) is not None and entry.number is not None
     }
-    fates = dict.fromkeys(waiting, "pending")
-    fates |= {number: "skipped" for number in destroyed - waiting if _passed(history, number)}
+    fates = dict.fromkeys(waiting, "pending") | dict.fromkeys(stranded - waiting, "stranded")
+    fates |= {number: "skipped" for number in destroyed - fates.keys() if _passed(history, number)}
     fates |= settled.fates
-    missing: dict[str, list[Identity]] = {}
+    lost: list[str] = []
     for identity in ledger.ended.get(client, []):
         verdict.ended += 1
         number = numbers.get(identity)
@@ -200,8 +197,12 @@ def judge(
         elif number is None and identity in ledger.unrewarded:
             verdict.fates["quarantined (application killed before its reward came)"] += 1
         else:
-            missing.setdefault(ledger.agent_of(identity).agent_id, []).append(identity)
-    _account_for_missing(verdict, missing, agent_dropped)
+            lost.append(f"{identity} of {ledger.agent_of(identity).agent_id}")
+    verdict.fates["lost"] = len(lost)
+    verdict.accuse("trajectories are lost", lost)
+    pending = [entry_id for entry_id in history.present if history.is_readable(entry_id)]
+    _check_pending(verdict, history, pending, flushed_ms=flushed_ms, n_steps=n_steps)
+    _check_quarantine(verdict, ledger, numbers, fates)
     _check_unwritten(verdict, ledger, numbers, fates)
     _check_books(verdict, history, fates, settled)
     return verdict
@@ -228,19 +229,61 @@ def _numbers(history: ClientHistory) -> tuple[dict[Identity, Number], list[str]]
     return numbers, wrong
 
 
-def _account_for_missing(
+def _find_waiting(history: ClientHistory) -> tuple[set[Number], set[Number]]:
+    """Numbers in the stream: those that a worker will be given, and those that nobody will."""
+    waiting, stranded = set[Number](), set[Number]()
+    for entry_id in history.present:
+        number = history.entries[entry_id].number
+        if number is not None:
+            (waiting if history.is_readable(entry_id) else stranded).add(number)
+    return waiting, stranded
+
+
+def _check_pending(
     verdict: ClientVerdict,
-    missing: Mapping[str, list[Identity]],
-    agent_dropped: Mapping[str, int],
+    history: ClientHistory,
+    pending: Iterable[str],
+    *,
+    flushed_ms: int,
+    n_steps: int,
 ) -> None:
-    lost = []
-    for agent_id, identities in missing.items():
-        counted = min(agent_dropped.get(agent_id, 0), len(identities))
-        if counted:
-            verdict.fates["dropped (by the agent)"] += counted
-        lost += [f"{one} of {agent_id}" for one in identities[counted:]]
-    verdict.fates["lost"] = len(lost)
-    verdict.accuse("trajectories are lost", lost)
+    """Idle workers leave less than a rollout, and nothing that is older than the last one."""
+    pending = sorted(pending, key=id_order)
+    verdict.accuse(
+        "entries are in the stream, acknowledged or passed over, and no worker will read them",
+        sorted(history.present - set(pending), key=id_order),
+    )
+    verdict.accuse(
+        "entries still wait although enough for another rollout came after them",
+        [entry_id for entry_id in pending if id_order(entry_id)[0] < flushed_ms],
+    )
+    # Of what was sent twice, a worker holds one copy.
+    sizes = {
+        history.entries[entry_id].number: history.entries[entry_id].steps for entry_id in pending
+    }
+    steps = sum(sizes.values())
+    if steps >= n_steps:
+        verdict.violations.append(
+            f"{verdict.client}: {steps} steps wait at the end, and {n_steps} fill a rollout"
+        )
+
+
+def _check_quarantine(
+    verdict: ClientVerdict,
+    ledger: Ledger,
+    numbers: Mapping[Identity, Number],
+    fates: Mapping[Number, str],
+) -> None:
+    """The worker refuses the poison, all of it, and nothing else."""
+    innocent, swallowed = [], []
+    for identity, number in numbers.items():
+        fate, poison = fates.get(number), identity in ledger.poison
+        if fate == "quarantined" and not poison:
+            innocent.append(str(identity))
+        elif fate == "trained" and poison:
+            swallowed.append(str(identity))
+    verdict.accuse("harmless trajectories were quarantined", innocent)
+    verdict.accuse("trajectories that spoil an update were trained on", swallowed)
 
 
 def _check_unwritten(

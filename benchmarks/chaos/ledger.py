@@ -2,8 +2,8 @@
 
 One file for each start of an application, one line an event, each written by one `os.write` on a
 descriptor opened with O_APPEND: a killed process leaves whole lines. Lines are
-`A agent agent_id client spooled`, `E id late` (an end was marked) and `R id` (its late reward is
-set).
+`A agent agent_id client spooled`, `E id late` (an end was marked), `R id` (its late reward is set)
+and `P id` (what comes now spoils any update; written before it is played).
 """
 
 import os
@@ -35,6 +35,10 @@ class LedgerWriter:
         """The missing reward is set."""
         self._write(f"R {identity.number():x}")
 
+    def poison(self, identity: Identity) -> None:
+        """The next one is to be refused."""
+        self._write(f"P {identity.number():x}")
+
     def _write(self, line: str) -> None:
         os.write(self._file, f"{line}\n".encode())
 
@@ -56,11 +60,13 @@ class Ledger:
         agents: Identity with ordinal 0 -> the agent.
         ended: Trajectories whose end was marked, in order, by client.
         unrewarded: Those whose last reward never came, because the application was killed.
+        poison: Those that no update can use.
     """
 
     agents: dict[Identity, AgentEntry] = field(default_factory=dict)
     ended: dict[str, list[Identity]] = field(default_factory=dict)
     unrewarded: set[Identity] = field(default_factory=set)
+    poison: set[Identity] = field(default_factory=set)
 
     def agent_of(self, identity: Identity) -> AgentEntry:
         """Whose trajectory it is."""
@@ -96,6 +102,8 @@ def read_ledgers(folder: Path) -> Ledger:
                 ledger.ended.setdefault(ledger.agent_of(identity).client, []).append(identity)
                 if rest == ["1"]:
                     ledger.unrewarded.add(identity)
+            elif kind == "P":
+                ledger.poison.add(identity)
             else:
                 ledger.unrewarded.discard(identity)
     return ledger

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from rl4sys_stream.broker.connection import URL_ENV
 
-__all__ = ["ROOT", "ApplicationProcess", "find", "send", "start_module", "stop_process"]
+__all__ = ["ROOT", "ApplicationProcess", "find", "parent", "send", "start_module", "stop_process"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +54,15 @@ def find(*words: str) -> list[int]:
     return sorted(found)
 
 
+def parent(pid: int) -> int:
+    """Its parent's id, 0 if the process is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return 0
+    return int(text.rpartition(")")[2].split()[1])
+
+
 def send(pid: int, number: signal.Signals) -> bool:
     """Send a signal; False if the process is gone."""
     try:
@@ -78,15 +88,17 @@ class ApplicationProcess:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         """Listen to a process that was started with `talk`."""
         self.process = process
-        self.resting = threading.Event()
+        self._heard: Counter[str] = Counter()
+        self._news = threading.Condition()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if line.strip() == "resting":
-                self.resting.set()
+            with self._news:
+                self._heard[line.strip()] += 1
+                self._news.notify_all()
         self.process.stdout.close()
 
     def say(self, word: str) -> None:
@@ -95,6 +107,26 @@ class ApplicationProcess:
         with contextlib.suppress(OSError):
             self.process.stdin.write(f"{word}\n")
             self.process.stdin.flush()
+
+    def hears(self, word: str, timeout_s: float, *, times: int = 1) -> bool:
+        """Wait until it has said `word` so often."""
+        with self._news:
+            return self._news.wait_for(lambda: self._heard[word] >= times, timeout_s)
+
+    def ask(self, number: signal.Signals, answer: str, timeout_s: float) -> bool:
+        """Send a signal, and wait until it has answered."""
+        if not self.hears("playing", timeout_s):
+            return False
+        before = self._heard[answer]
+        return send(self.process.pid, number) and self.hears(answer, timeout_s, times=before + 1)
+
+    def leave(self, timeout_s: float) -> int | None:
+        """SIGTERM; its exit code, None if it had to be killed."""
+        if not self.hears("playing", timeout_s):
+            self.kill()
+            return None
+        self.process.terminate()
+        return self._wait(timeout_s)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -105,6 +137,9 @@ class ApplicationProcess:
     def close(self, timeout_s: float) -> int | None:
         """Ask it to close its agents; its exit code, None if it had to be killed."""
         self.say("close")
+        return self._wait(timeout_s)
+
+    def _wait(self, timeout_s: float) -> int | None:
         try:
             code = self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:

@@ -3,15 +3,19 @@
 import signal
 import subprocess
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from benchmarks.chaos.application import AgentSpec, ApplicationSpec
+from benchmarks.chaos import ledger as harness_ledger
+from benchmarks.chaos.application import FORKED, SHORTEST_EPISODE, AgentSpec, ApplicationSpec
+from benchmarks.chaos.identity import Identity
 from benchmarks.chaos.processes import (
     ApplicationProcess,
     find,
+    parent,
     send,
     start_module,
     stop_process,
@@ -21,9 +25,11 @@ from benchmarks.chaos.site import Network
 from rl4sys_stream.broker.keys import GROUP, ClientKeys
 from rl4sys_stream.broker.ledger import read_ledgers
 
-__all__ = ["Application", "ProductSite"]
+__all__ = ["KEPT", "Application", "ProductSite"]
 
 KEPT = "kept"
+LEAVE_S = 60.0
+ANSWER_S = 15.0
 
 
 @dataclass(slots=True)
@@ -50,6 +56,8 @@ class ProductSite:
         for path in (self.ledgers, self.definitions, self.logs, folder / "broker"):
             path.mkdir(parents=True)
         self.network = Network(folder, settings)
+        self.wrong: list[str] = []
+        """What a fault found that must not be."""
         self.destroyed: dict[str, dict[str, tuple[str, int]]] = {}
         self._extra: list[subprocess.Popen[str]] = []
         self.applications = self._make_applications()
@@ -96,6 +104,7 @@ class ProductSite:
             ledger=str(self.ledgers / f"{name}.ledger"),
             agents=application.agents,
             episodes_per_s=self.settings.episodes_per_s,
+            more=self.settings.n_steps // SHORTEST_EPISODE,
         )
         path = self.folder / f"application-{name}.json"
         path.write_bytes(msgspec.json.encode(spec))
@@ -108,14 +117,26 @@ class ProductSite:
         )
         application.running = ApplicationProcess(process)
 
-    def restart_producer(self, client: str) -> str:
-        """Kill the client's application and start it again in the same spool folder."""
+    def restart_producer(self, client: str, *, in_order: bool = False) -> str:
+        """End the client's application and start it again in the same spool folder."""
         application = self.applications.get(client)
         if application is None or application.running is None:
             return ""
-        application.running.kill()
+        if in_order:
+            code = application.running.leave(LEAVE_S)
+            if code != 0:
+                self.wrong.append(f"at SIGTERM an application of {client} ended with {code}")
+        else:
+            application.running.kill()
         self.start_application(application)
         return f"life {application.incarnation}"
+
+    def ask_producer(self, client: str, number: signal.Signals, answer: str) -> str:
+        """Have the client's application fork, or play what spoils an update."""
+        application = self.applications.get(client)
+        if application is None or application.running is None:
+            return ""
+        return answer if application.running.ask(number, answer, ANSWER_S) else ""
 
     def _start_dispatcher(self) -> subprocess.Popen[str]:
         return start_module(
@@ -132,9 +153,40 @@ class ProductSite:
         self._dispatcher = self._start_dispatcher()
         return f"now process {self._dispatcher.pid}"
 
+    def second_supervisor(self, wait: Callable[[], None], *, older_dies: bool) -> str:
+        """Two dispatchers for a while; then one of them is killed."""
+        one, other = self._dispatcher, self._start_dispatcher()
+        try:
+            wait()
+        finally:
+            dies, self._dispatcher = (one, other) if older_dies else (other, one)
+            dies.kill()
+            dies.wait()
+        return f"processes {one.pid} and {other.pid}; {dies.pid} was killed"
+
     def trainers(self, client: str) -> list[int]:
-        """Process ids of the client's workers, whoever started them."""
-        return find("worker", client, str(self.definitions))
+        """Process ids of the client's workers, whoever started them.
+
+        Without the children in which a worker tries what crashes: whoever kills one of these makes
+        an innocent trajectory guilty.
+        """
+        found = find("worker", client, str(self.definitions))
+        return [pid for pid in found if parent(pid) not in found]
+
+    def children(self) -> list[int]:
+        """Process ids of forked applications, whose parents may be gone."""
+        running = {one.running.process.pid for one in self.applications.values() if one.running}
+        specs = map(str, self.folder.glob("application-*.json"))
+        return sorted({pid for spec in specs for pid in find(spec)} - running)
+
+    def is_over(self, identity: Identity) -> bool:
+        """Whether the process of this agent has ended, or will by itself before long."""
+        number = identity.application
+        return number >= FORKED or identity.incarnation < self.latest()[number]
+
+    def keys(self, client: str) -> ClientKeys:
+        """The keys of a client."""
+        return ClientKeys(client)
 
     def start_trainer(self, client: str) -> int:
         """One more worker, beside the dispatcher's."""
@@ -150,6 +202,15 @@ class ProductSite:
     def reap(self) -> None:
         """Wait for the extra workers that have ended."""
         self._extra = [process for process in self._extra if process.poll() is None]
+
+    def lasting_agents(self, client: str) -> list[str]:
+        """Agents of applications that run, by the ledgers; a forked child soon ends."""
+        ledger = harness_ledger.read_ledgers(self.ledgers)
+        return [
+            agent.agent_id
+            for identity, agent in ledger.agents.items()
+            if agent.client == client and not self.is_over(identity)
+        ]
 
     def note_destroyed(self, client: str, entries: dict[str, tuple[str, int]]) -> None:
         """Somebody destroyed these entries."""
@@ -188,6 +249,8 @@ class ProductSite:
         for application in self.applications.values():
             if application.running and application.running.process.poll() is None:
                 application.running.kill()
+        for pid in self.children():
+            send(pid, signal.SIGKILL)
         if self._dispatcher.poll() is None:
             self._dispatcher.kill()
             self._dispatcher.wait()

@@ -7,12 +7,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos.blackbox import read_history
+from benchmarks.chaos.blackbox import ClientHistory, read_histories
 from benchmarks.chaos.faults import KINDS
 from benchmarks.chaos.judge import ClientVerdict, judge
 from benchmarks.chaos.ledger import read_ledgers
@@ -20,20 +19,19 @@ from benchmarks.chaos.processes import ROOT
 from benchmarks.chaos.product import ProductSite
 from benchmarks.chaos.schedule import FaultRecord, carry_out_faults
 from benchmarks.chaos.settings import ChaosSettings
-from rl4sys_stream.broker.connection import URL_ENV, Broker
+from benchmarks.chaos.settling import say, settle, wait_for
+from rl4sys_stream.broker.connection import URL_ENV
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.keys import ClientKeys
-from rl4sys_stream.broker.registry import read_heartbeats
-from rl4sys_stream.broker.stream import TrajectoryStream
-from rl4sys_stream.errors import BrokerError
 
-__all__ = ["ChaosResult", "run_product"]
+__all__ = ["ChaosResult", "check_faults", "check_share", "find_tracebacks", "run_product"]
 
 START_S = 60.0
-LOOK_S = 0.2
-CLOSE_S = 40.0
-SILENT_S = 2.0
-"""Nothing more is settled for this long: what is left is less than a rollout."""
+LONG_MINUTES = 5.0
+"""A run of this length meets every kind of fault."""
+TRAINED_SHARE = 0.95
+TRACEBACK = "Traceback (most recent call last)"
+QUOTED = 1500
 EVENTS = re.compile(r"\b((?:worker|dispatcher|agent)\.[a-z_]+(?:\.[a-z_]+)?)\b")
 
 
@@ -49,6 +47,7 @@ class ChaosResult:
         events: How often the processes logged what.
         violations: All of them; none if the promise was kept.
         begun_ms: Wall clock of the beginning of the faults.
+        flushed_ms: Wall clock of the beginning of the last rollout.
         took_s: From there until everything was settled.
     """
 
@@ -59,17 +58,13 @@ class ChaosResult:
     events: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
     begun_ms: int = 0
+    flushed_ms: int = 0
     took_s: float = 0.0
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was lost, nothing taken in twice, and all books agree."""
+        """Whether nothing was lost or taken in twice, all books agree, and the run was one."""
         return not self.violations
-
-
-def say(text: str) -> None:
-    """Progress, for whoever watches."""
-    print(f"{time.strftime('%H:%M:%S')} chaos: {text}", file=sys.stderr, flush=True)
 
 
 def run_product(folder: Path, settings: ChaosSettings) -> ChaosResult:
@@ -87,7 +82,9 @@ def run_product(folder: Path, settings: ChaosSettings) -> ChaosResult:
         say(f"{settings.faults} faults in {settings.minutes:g} min, seed {settings.seed}")
         result.faults = carry_out_faults(site, KINDS, begun=begun)
         say("no more faults; waiting until everything is settled")
-        result.violations += _settle(site)
+        result.violations += check_faults(result)
+        wrong, result.flushed_ms = settle(site)
+        result.violations += wrong
         result.took_s = time.monotonic() - begun
         say("auditing and judging")
         for client in site.clients():
@@ -100,19 +97,6 @@ def run_product(folder: Path, settings: ChaosSettings) -> ChaosResult:
     return result
 
 
-def _wait(what: str, seconds: float, done: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if done():
-                return True
-        except BrokerError:
-            pass  # it is asked again
-        time.sleep(LOOK_S)
-    say(f"gave up waiting: {what}")
-    return False
-
-
 def _wait_until_trained(site: ProductSite) -> None:
     """Each client has versions, and no broker can forget any more that it is registered."""
 
@@ -121,87 +105,22 @@ def _wait_until_trained(site: ProductSite) -> None:
             heads = [read_head(admin, ClientKeys(client)) for client in site.clients()]
         return all(head is not None and head.version >= 3 for head in heads)
 
-    if not _wait("first versions", START_S, trained):
+    if not wait_for("first versions", START_S, trained):
         log = (site.logs / "dispatcher.log").read_text(errors="replace")
         raise RuntimeError(f"the run did not get going:\n{log[-3000:]}")
     time.sleep(site.settings.cut_s)
 
 
-def _settle(site: ProductSite) -> list[str]:
-    """Let everything end in order; what did not."""
-    settings, wrong = site.settings, []
-    # Agents go on for longer than they retain, so that they say of each number that they no longer
-    # offer it.
-    time.sleep(settings.retain_s + 2.0)
-    crash_looped = [
-        line
-        for line in (site.logs / "dispatcher.log").read_text(errors="replace").splitlines()
-        if "dispatcher.crash_loop" in line
-    ]
-    if crash_looped:
-        say("a dispatcher had given a client up; restarting it")
-        site.restart_supervisor()
-    wrong += [f"an application ended by itself: {crash}" for crash in site.crashed()]
-    running = [one.running for one in site.applications.values() if one.running is not None]
-    for application in running:
-        application.say("rest")
-    for application in running:
-        if not application.resting.wait(settings.settle_s):
-            wrong.append("an application did not come to rest")
-    if not _wait("spools of the dead are finished", settings.settle_s, lambda: _adopted(site)):
-        wrong.append("a dead agent's spool was not finished")
-    if not _wait("the streams are settled", settings.settle_s, _Silence(site)):
-        wrong.append("the streams were not settled")
-    for application in running:
-        if application.close(CLOSE_S) != 0:
-            wrong.append("an application did not close in order")
+def check_faults(result: ChaosResult) -> list[str]:
+    """A run that hardly struck proves nothing."""
+    wrong, settings = [], result.settings
+    struck = Counter(fault.kind for fault in result.faults if fault.counts)
+    if struck.total() < settings.faults:
+        wrong.append(f"{struck.total()} faults struck, {settings.faults} were wanted")
+    missing = [kind.name for kind in KINDS if not struck[kind.name]]
+    if missing and settings.minutes >= LONG_MINUTES:
+        wrong.append(f"these kinds of faults never struck: {', '.join(missing)}")
     return wrong
-
-
-def _adopted(site: ProductSite) -> bool:
-    """Whether all agents that are gone have said goodbye, by themselves or by their heirs."""
-    ledger = read_ledgers(site.ledgers)
-    latest = site.latest()
-    with site.network.broker.admin() as admin:
-        heartbeats = {
-            client: read_heartbeats(admin, ClientKeys(client)) for client in site.clients()
-        }
-    for identity, agent in ledger.agents.items():
-        if identity.incarnation == latest[identity.application]:
-            continue
-        if (site.spool(agent.client) / agent.agent_id).exists():
-            return False
-        said = heartbeats[agent.client].get(agent.agent_id)
-        if said is not None and not said.closed:
-            return False
-    return True
-
-
-class _Silence:
-    """Whether workers are at work and have nothing more to settle for a while."""
-
-    def __init__(self, site: ProductSite) -> None:
-        self._site = site
-        self._last: object = None
-        self._since = time.monotonic()
-
-    def __call__(self) -> bool:
-        site = self._site
-        with site.network.broker.admin() as admin:
-            now = [self._look(admin, ClientKeys(client)) for client in site.clients()]
-        idle = all(unread == 0 and lease is not None for _, unread, lease in now)
-        if now != self._last or not idle:
-            self._last, self._since = now, time.monotonic()
-        # An episode has more than one step, so a rollout has at most half as many trajectories.
-        few = all(unsettled <= site.settings.n_steps // 2 for unsettled, _, _ in now)
-        return few and time.monotonic() - self._since >= SILENT_S
-
-    @staticmethod
-    def _look(admin: Broker, keys: ClientKeys) -> tuple[int, int | None, bytes | None]:
-        """Entries that wait for their settlement, those that nobody has read, the lease."""
-        head, backlog = read_head(admin, keys), TrajectoryStream(admin, keys).backlog()
-        unsettled = backlog.unsettled(head.retained if head else 0)
-        return unsettled, backlog.unread, admin.call("GET", keys.lease)
 
 
 def _audit(site: ProductSite, client: str) -> dict[str, Any]:
@@ -222,33 +141,60 @@ def _audit(site: ProductSite, client: str) -> dict[str, Any]:
 
 def _judge(site: ProductSite, result: ChaosResult) -> None:
     ledger = read_ledgers(site.ledgers)
-    files = site.network.broker.files()
-    latest = site.latest()
-    for client in site.clients():
+    histories = read_histories(site.network.broker.files(), site.clients())
+    for client, history in histories.items():
         audit = result.audits[client]
-        dropped = {agent["agent_id"]: agent["dropped"] for agent in audit.get("agents", [])}
-        history = read_history(files, client)
-        for agent_id, record in history.ledgers.items():
-            dropped[agent_id] = dropped.get(agent_id, 0) - record.dropped
-        verdict = judge(history, ledger, client, dropped)
+        verdict = judge(
+            history,
+            ledger,
+            client,
+            flushed_ms=result.flushed_ms,
+            n_steps=site.settings.n_steps,
+        )
         # Nobody else may have taken anything out of a stream; least of all the product.
         by_harness = site.destroyed.get(client, {})
         verdict.accuse(
             "entries were destroyed, and not by this harness",
             sorted(history.destroyed - set(by_harness)),
         )
+        verdict.accuse("agents dropped, and had room", _agents_that_dropped(history, audit))
         result.verdicts.append(verdict)
         result.violations += verdict.violations
-        killed = sum(
-            agent.client == client and identity.incarnation < latest[identity.application]
+        result.violations += check_share(verdict)
+        gone = sum(
+            agent.client == client and site.is_over(identity)
             for identity, agent in ledger.agents.items()
         )
-        result.violations += _compare(verdict, audit, killed=killed)
+        result.violations += _compare(verdict, audit, killed=gone)
     for path in sorted(site.logs.glob("*.log")):
         text = path.read_text(errors="replace")
         result.events.update(EVENTS.findall(text))
-        if "Traceback (most recent call last)" in text:
-            result.events[f"traceback in {path.name}"] += text.count("Traceback (most recent")
+        result.violations += find_tracebacks(path.name, text)
+
+
+def _agents_that_dropped(history: ClientHistory, audit: dict[str, Any]) -> list[str]:
+    """By their own counters; one more than the worker's commits say is theirs."""
+    found = []
+    for agent in audit.get("agents", []):
+        record = history.ledgers.get(agent["agent_id"])
+        count = agent["dropped"] - (record.dropped if record else 0)
+        if count:
+            found.append(f"{agent['agent_id']}: {count}")
+    return found
+
+
+def check_share(verdict: ClientVerdict) -> list[str]:
+    """Counting everything that was not trained is no way to keep the promise."""
+    due = verdict.ended - verdict.fates["pending"]
+    if verdict.fates["trained"] >= TRAINED_SHARE * due:
+        return []
+    return [f"{verdict.client}: of {due} only {verdict.fates['trained']} were trained on"]
+
+
+def find_tracebacks(name: str, text: str) -> list[str]:
+    """An unexpected error in any process, quoted."""
+    _, *found = text.split(TRACEBACK)
+    return [f"traceback in {name}: {TRACEBACK}{rest[:QUOTED]}" for rest in found]
 
 
 def _compare(verdict: ClientVerdict, audit: dict[str, Any], *, killed: int) -> list[str]:
@@ -266,7 +212,7 @@ def _compare(verdict: ClientVerdict, audit: dict[str, Any], *, killed: int) -> l
         "accepted": verdict.ended + unwritten.total(),
         "trained": fates["trained"] + unwritten["trained"],
         "quarantined": fates["quarantined"] + unwritten["quarantined"] + unrewarded,
-        "dropped": fates["dropped"] + unwritten["dropped"] + fates["dropped (by the agent)"],
+        "dropped": fates["dropped"] + unwritten["dropped"],
         "skipped": fates["skipped"] + unwritten["skipped"],
         "pending": fates["pending"] + unwritten["pending"],
         "lost": 0,

@@ -9,6 +9,7 @@ from benchmarks.chaos.identity import OBS_DIM
 __all__ = ["ChaosSettings", "ClientPlan", "write_definition"]
 
 N_ACTIONS = 2
+AGENT_ROOM = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class ChaosSettings:
     lease_s: float = 2.0
     retain_s: float = 3.0
     cut_s: float = 1.0
-    settle_s: float = 180.0
+    settle_s: float = 60.0
 
 
 def write_definition(folder: Path, client: ClientPlan, settings: ChaosSettings) -> Path:
@@ -61,7 +62,14 @@ def write_definition(folder: Path, client: ClientPlan, settings: ChaosSettings) 
         "network_architecture": {"hidden_sizes": [16]},
         "algorithm_parameters": _parameters(client, settings),
         "communication": {"timeout": 2.0},
-        "agent": {"retain_s": settings.retain_s, "heartbeat_s": 0.5, "poll_interval_s": 0.5},
+        "agent": {
+            "retain_s": settings.retain_s,
+            "heartbeat_s": 0.5,
+            "poll_interval_s": 0.5,
+            # Room for the whole run: then there is no reason to drop, and the judge excuses none.
+            "queue_entries": AGENT_ROOM,
+            "high_water_entries": AGENT_ROOM,
+        },
         "worker": {
             "lease_s": settings.lease_s,
             "lease_renew_s": settings.lease_s / 4,

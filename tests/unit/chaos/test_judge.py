@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.chaos.blackbox import ClientHistory, read_history
+from benchmarks.chaos.blackbox import ClientHistory, read_histories
 from benchmarks.chaos.identity import Identity, identity_of
 from benchmarks.chaos.judge import ClientVerdict, judge
 from benchmarks.chaos.ledger import LedgerWriter, read_ledgers
@@ -82,11 +82,22 @@ class Recorder:
         """What the reader makes of it."""
         path = self._folder / "a.1.incr.aof"
         path.write_bytes(self._bytes)
-        return read_history([path], CLIENT)
+        return read_histories([path], [CLIENT])[CLIENT]
 
-    def verdict(self, dropped: int = 0) -> ClientVerdict:
-        """What the judge makes of that, if the agent says that it dropped so many."""
-        return judge(self.history(), read_ledgers(self._folder), CLIENT, {AGENT: dropped})
+    def deliver(self, entry_id: str) -> None:
+        """A worker reads an entry."""
+        words = (entry_id, "TIME", 1, "RETRYCOUNT", 1, "FORCE", "JUSTID", "LASTID", entry_id)
+        self.command("XCLAIM", KEYS.traj, "workers", "workers", 0, *words)
+
+    def poison(self, ordinal: int) -> None:
+        """An application says that no update can use what it plays next."""
+        with (self._folder / "3-1.ledger").open("a", encoding="ascii") as file:
+            file.write(f"P {one(ordinal).number():x}\n")
+
+    def verdict(self, *, flushed_ms: int = 0, n_steps: int = 128) -> ClientVerdict:
+        """What the judge makes of that."""
+        ledger = read_ledgers(self._folder)
+        return judge(self.history(), ledger, CLIENT, flushed_ms=flushed_ms, n_steps=n_steps)
 
 
 @pytest.fixture
@@ -193,9 +204,72 @@ def test_a_version_out_of_the_line_is_seen(broker):
     assert any("gaps" in text for text in broker.verdict().violations)
 
 
-def test_what_an_agent_never_sent_is_dropped_only_as_far_as_it_says_so(tmp_path):
-    """Nothing reached the broker; the agent owns up to three of four."""
+def test_what_never_reached_the_broker_is_lost(tmp_path):
+    """Whatever the agent says about it: it had room."""
     recorder = Recorder(tmp_path)
     recorder.commit(1, "1:a", trained=[], ids=[], books=LedgerRecord())
-    verdict = recorder.verdict(dropped=3)
-    assert verdict.fates == {"dropped (by the agent)": 3, "lost": 1}
+    verdict = recorder.verdict()
+    assert verdict.fates == {"lost": COUNT}
+    assert any("lost" in text for text in verdict.violations)
+
+
+def test_an_entry_that_is_acknowledged_outside_a_commit_is_no_pending_one(broker):
+    """It lies in the stream, and no worker is ever given it again."""
+    broker.deliver("1-0")
+    broker.command("XACK", KEYS.traj, "workers", "1-0")
+    verdict = broker.verdict()
+    assert verdict.fates == {"stranded": 1, "pending": 3, "lost": 0}
+    assert len(verdict.violations) == 1
+    assert "no worker will read them" in verdict.violations[0]
+
+
+def test_what_the_readers_were_moved_past_is_no_pending_one(broker):
+    """Somebody set the group's last id beyond entries that nobody has read."""
+    broker.command("XGROUP", "SETID", KEYS.traj, "workers", "3-0", "ENTRIESREAD", 3)
+    verdict = broker.verdict()
+    assert verdict.fates == {"stranded": 3, "pending": 1, "lost": 0}
+    assert verdict.violations
+
+
+def test_what_a_worker_holds_is_pending(broker):
+    """It was given out, and the next worker gets it again."""
+    broker.deliver("1-0")
+    broker.deliver("2-0")
+    verdict = broker.verdict()
+    assert verdict.fates == {"pending": 4, "lost": 0}
+    assert verdict.violations == []
+
+
+def test_what_still_waits_after_another_rollout_is_a_violation(broker):
+    """Entries 1 and 2 are older than the flush."""
+    (violation,) = broker.verdict(flushed_ms=3).violations
+    assert "still wait" in violation
+    assert "1-0, 2-0" in violation
+
+
+def test_a_whole_rollout_may_not_wait(broker):
+    """Four trajectories of two steps each."""
+    assert broker.verdict(n_steps=9).violations == []
+    (violation,) = broker.verdict(n_steps=8).violations
+    assert "8 steps wait" in violation
+
+
+@pytest.mark.parametrize("poisoned", [True, False])
+def test_the_quarantine_is_for_poison(broker, poisoned):
+    """A harmless trajectory in it is a violation."""
+    if poisoned:
+        broker.poison(1)
+    books = LedgerRecord(watermark=2, trained=1, quarantined=1)
+    broker.commit(2, "1:a", trained=[2], ids=["1-0", "2-0"], books=books, refused="1-0")
+    verdict = broker.verdict()
+    assert verdict.fates == {"quarantined": 1, "trained": 1, "pending": 2, "lost": 0}
+    assert [("harmless" in text) for text in verdict.violations] == [True] * (not poisoned)
+
+
+def test_poison_that_was_trained_on_is_seen(broker):
+    """No update can use it."""
+    broker.poison(1)
+    books = LedgerRecord(watermark=1, trained=1)
+    broker.commit(2, "1:a", trained=[1], ids=["1-0"], books=books)
+    (violation,) = broker.verdict().violations
+    assert "spoil" in violation
