@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from benchmarks.chaos.schedule import carry_out_faults
 from benchmarks.chaos.settings import ChaosSettings
 from benchmarks.chaos.site import Network
 from rl4sys_stream.broker.connection import URL_ENV, Broker
+from rl4sys_stream.broker.keys import ClientKeys
 
 __all__ = ["ControlResult", "run_control"]
 
@@ -37,17 +39,9 @@ STREAM, GROUP, VERSIONS = "control:traj", "control", "control:versions"
 BATCH = 32
 UPDATE_S = 0.1
 """How long the trainer computes; about what a small update takes."""
-KINDS_OF_CONTROL = (
-    "worker kill -9",
-    "worker SIGSTOP past its lease",
-    "second worker",
-    "broker kill -9, everysec",
-    "broker kill -9, tail cut",
-    "replies lost",
-    "connections reset",
-    "CLIENT KILL normal",
-)
-SETTLE_S = 40.0
+OBJECTS = {"worker", "broker", "network"}
+"""What there is to strike; it has neither dispatcher nor spool nor keys of its own."""
+SETTLE_S = 20.0
 PACE = "20"
 """Trajectories a second, of each producer."""
 QUIET_S = 4.0
@@ -55,9 +49,22 @@ QUIET_S = 4.0
 
 @dataclass(frozen=True, slots=True)
 class ControlResult:
-    """What became of the control's trajectories."""
+    """What became of the control's trajectories.
+
+    Attributes:
+        faults: How many struck.
+        kinds: How many kinds have an object here.
+        faults_by_kind: Which of them struck how often.
+        accepted: Appends that returned.
+        trained: Of them, by what was published.
+        twice: Of these, in more than one version.
+        waiting: Neither trained nor acknowledged.
+        lost: None of that.
+    """
 
     faults: int
+    kinds: int
+    faults_by_kind: dict[str, int]
     accepted: int
     trained: int
     twice: int
@@ -178,9 +185,27 @@ class ControlSite:
         """There is nothing to kill: the harness supervises."""
         return ""
 
-    def restart_producer(self, _client: str) -> str:
-        """Producers are not killed: they promise nothing about that."""
+    def second_supervisor(self, _wait: Callable[[], None], *, older_dies: bool) -> str:
+        """There is nothing to double."""
+        del older_dies
         return ""
+
+    def restart_producer(self, _client: str, *, in_order: bool = False) -> str:
+        """Producers are not killed: they promise nothing about that."""
+        del in_order
+        return ""
+
+    def ask_producer(self, _client: str, _number: signal.Signals, _answer: str) -> str:
+        """Producers listen to nobody."""
+        return ""
+
+    def keys(self, client: str) -> ClientKeys:
+        """None of these exist here."""
+        return ClientKeys(client)
+
+    def lasting_agents(self, _client: str) -> list[str]:
+        """Nobody destroys entries here."""
+        return []
 
     def note_destroyed(self, _client: str, _entries: dict[str, tuple[str, int]]) -> None:
         """Nobody destroys entries here."""
@@ -209,7 +234,7 @@ class ControlSite:
                 last, since = now, time.monotonic()
             time.sleep(0.2)
 
-    def count(self, faults: int) -> ControlResult:
+    def count(self, struck: Counter[str], kinds: int) -> ControlResult:
         """Accepted against trained."""
         accepted: set[str] = set()
         for path in self._folder.glob("*.ids"):
@@ -219,7 +244,9 @@ class ControlSite:
             waiting = _waiting(admin)
         trained = Counter(name for data in versions for name in msgspec.json.decode(data))
         return ControlResult(
-            faults=faults,
+            faults=struck.total(),
+            kinds=kinds,
+            faults_by_kind=dict(struck),
             accepted=len(accepted),
             trained=len(trained),
             twice=sum(count > 1 for count in trained.values()),
@@ -253,13 +280,14 @@ def _waiting(admin: Broker) -> set[str]:
 
 def run_control(folder: Path, settings: ChaosSettings) -> ControlResult:
     """Run the control in `folder`, which must be empty."""
-    kinds = [kind for kind in KINDS if kind.name in KINDS_OF_CONTROL]
+    kinds = [kind for kind in KINDS if set(kind.needs) <= OBJECTS]
     site = ControlSite(folder, settings)
     try:
         time.sleep(2.0)
         records = carry_out_faults(site, kinds, begun=time.monotonic())
         site.settle()
-        return site.count(sum(record.counts for record in records))
+        struck = Counter(record.kind for record in records if record.counts)
+        return site.count(struck, len(kinds))
     finally:
         site.close()
 

@@ -1,63 +1,16 @@
 """The kinds of faults, and what each needs to have to itself."""
 
 import contextlib
-import random
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks.chaos.destruction import delete_key, delete_unread, trim
 from benchmarks.chaos.processes import send
 from benchmarks.chaos.proxy import ChaosProxy, Mode
-from benchmarks.chaos.site import Site
+from benchmarks.chaos.strike import Carry, Strike
 
-__all__ = ["KINDS", "Kind", "Strike", "needs"]
-
-RESOLVED_S = 25.0
-"""Patience until what was destroyed is counted as skipped, or trained after all."""
-
-# The entries that follow the group's last delivered one have been read by nobody.
-_DESTROY_UNREAD = """
-local last
-for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-  local named = {}
-  for i = 1, #group, 2 do named[group[i]] = group[i + 1] end
-  if named['name'] == ARGV[1] then last = named['last-delivered-id'] end
-end
-if not last then return {} end
-local found = redis.call('XRANGE', KEYS[1], '(' .. last, '+', 'COUNT', ARGV[2])
-for _, entry in ipairs(found) do redis.call('XDEL', KEYS[1], entry[1]) end
-return found
-"""
-_TRIM = """
-local found = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[1])
-if #found < 2 then return {} end
-redis.call('XTRIM', KEYS[1], 'MINID', found[#found][1])
-found[#found] = nil
-return found
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Strike:
-    """One fault about to happen: where, with which chance, on which client."""
-
-    site: Site
-    rng: random.Random
-    client: str
-
-    def wait(self, low_s: float, high_s: float) -> None:
-        """Some time between the two, or until the run ends."""
-        self.site.stopping.wait(self.rng.uniform(low_s, high_s))
-
-    def trainer(self) -> int | None:
-        """One of the client's trainers."""
-        found = self.site.trainers(self.client)
-        return self.rng.choice(found) if found else None
-
-
-Carry = Callable[[Strike], str]
-"""Carries a fault out; says what it did, "" if there was nothing to strike."""
+__all__ = ["KINDS", "Kind"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +20,6 @@ class Kind:
     name: str
     carry_out: Carry
     needs: tuple[str, ...]
-
-
-def needs(kind: Kind, client: str) -> frozenset[str]:
-    """The locks of one fault: `worker` and `producer` are the client's own."""
-    own = {"worker", "producer"}
-    return frozenset(f"{name}:{client}" if name in own else name for name in kind.needs)
 
 
 # -- trainers ------------------------------------------------------------------------------------
@@ -113,8 +60,40 @@ def _restart_supervisor(strike: Strike) -> str:
     return strike.site.restart_supervisor()
 
 
+def _two_supervisors(strike: Strike) -> str:
+    return strike.site.second_supervisor(
+        lambda: strike.wait(2.0, 5.0), older_dies=strike.rng.random() < 0.5
+    )
+
+
+# -- producers -----------------------------------------------------------------------------------
+
+
 def _restart_producer(strike: Strike) -> str:
     return strike.site.restart_producer(strike.client)
+
+
+def _end_producer(strike: Strike) -> str:
+    return strike.site.restart_producer(strike.client, in_order=True)
+
+
+def _start_producer_alone(strike: Strike) -> str:
+    broker = strike.site.network.broker
+    broker.kill()
+    try:
+        detail = strike.site.restart_producer(strike.client)
+        strike.wait(2.0, 4.0)
+    finally:
+        broker.restart()
+    return detail
+
+
+def _fork_producer(strike: Strike) -> str:
+    return strike.site.ask_producer(strike.client, signal.SIGUSR1, "forked")
+
+
+def _poison(strike: Strike) -> str:
+    return strike.site.ask_producer(strike.client, signal.SIGUSR2, "poisoned")
 
 
 # -- broker --------------------------------------------------------------------------------------
@@ -157,19 +136,14 @@ def _hang_broker(strike: Strike) -> str:
     return "hung"
 
 
-def _ask(strike: Strike, *command: str | int) -> object:
-    with strike.site.network.broker.admin() as admin:
-        return admin.call(*command)
-
-
 def _pause_clients(strike: Strike) -> str:
-    _ask(strike, "CLIENT", "PAUSE", strike.rng.randint(500, 2500), "ALL")
+    strike.ask("CLIENT", "PAUSE", strike.rng.randint(500, 2500), "ALL")
     return "paused"
 
 
 def _kill_clients(kind: str) -> Carry:
     def carry_out(strike: Strike) -> str:
-        killed = _ask(strike, "CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        killed = strike.ask("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
         return f"{killed} connections"
 
     return carry_out
@@ -184,6 +158,27 @@ def _fill_broker(strike: Strike) -> str:
         finally:
             admin.call("CONFIG", "SET", "maxmemory", before)
     return "maxmemory 1mb"
+
+
+def _lack_replicas(strike: Strike) -> str:
+    with strike.site.network.broker.admin() as admin:
+        admin.call("CONFIG", "SET", "min-replicas-to-write", 1)
+        try:
+            strike.wait(0.5, 4.0)
+        finally:
+            admin.call("CONFIG", "SET", "min-replicas-to-write", 0)
+    return "NOREPLICAS"
+
+
+def _be_a_replica(strike: Strike) -> str:
+    # Of a primary that cannot be reached, so that its data stay.
+    with strike.site.network.broker.admin() as admin:
+        admin.call("REPLICAOF", "127.0.0.1", 1)
+        try:
+            strike.wait(0.5, 4.0)
+        finally:
+            admin.call("REPLICAOF", "NO", "ONE")
+    return "READONLY"
 
 
 # -- network -------------------------------------------------------------------------------------
@@ -224,6 +219,13 @@ def _blackhole(strike: Strike) -> str:
     return f"to and from {name}"
 
 
+def _slow(strike: Strike) -> str:
+    name, proxy = _one_proxy(strike)
+    with _mode(proxy, "slow"):
+        strike.wait(2.0, 5.0)
+    return f"to and from {name}"
+
+
 def _refuse(strike: Strike) -> str:
     name, proxy = _one_proxy(strike)
     with _mode(proxy, "refuse"):
@@ -232,56 +234,19 @@ def _refuse(strike: Strike) -> str:
     return f"those of {name}"
 
 
-# -- third parties -------------------------------------------------------------------------------
-
-
-def _destroy(strike: Strike, script: str, *arguments: str | int) -> str:
-    """Destroy entries while no worker reads, and wait until the books have closed over them.
-
-    An agent that is gone cannot say that it offers a number no more, so nothing else is struck
-    until then.
-    """
-    site, client = strike.site, strike.client
-    stopped = [pid for pid in site.trainers(client) if send(pid, signal.SIGSTOP)]
-    try:
-        strike.wait(1.0, 2.0)
-        with site.network.broker.admin() as admin:
-            reply = admin.call("EVAL", script, 1, site.stream(client), *arguments)
-        found = dict(_address(row) for row in reply)
-        site.note_destroyed(client, found)
-    finally:
-        for pid in stopped:
-            send(pid, signal.SIGCONT)
-    deadline = time.monotonic() + RESOLVED_S
-    while found and time.monotonic() < deadline and not site.are_settled(client, found):
-        site.stopping.wait(0.3)
-    return f"{len(found)} entries" if found else ""
-
-
-def _address(row: list[object]) -> tuple[str, tuple[str, int]]:
-    entry_id, flat = row
-    assert isinstance(entry_id, bytes)
-    assert isinstance(flat, list)
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    return entry_id.decode(), (fields[b"agent_id"].decode(), int(fields[b"seq"]))
-
-
-def _delete_unread(strike: Strike) -> str:
-    return _destroy(strike, _DESTROY_UNREAD, strike.site.group(), strike.rng.randint(1, 6))
-
-
-def _trim(strike: Strike) -> str:
-    return _destroy(strike, _TRIM, strike.rng.randint(2, 8))
-
-
-_CLIENT = ("worker", "producer")
+_DESTROYING = ("worker", "producer", "broker")
 KINDS: tuple[Kind, ...] = (
     Kind("worker kill -9", _signal_trainer(signal.SIGKILL), ("worker",)),
     Kind("worker SIGTERM", _signal_trainer(signal.SIGTERM), ("worker",)),
+    Kind("worker SIGSEGV", _signal_trainer(signal.SIGSEGV), ("worker",)),
     Kind("worker SIGSTOP past its lease", _stop_trainer, ("worker",)),
     Kind("second worker", _second_trainer, ("worker",)),
     Kind("dispatcher kill -9", _restart_supervisor, ("dispatcher",)),
+    Kind("two dispatchers", _two_supervisors, ("dispatcher",)),
     Kind("application kill -9", _restart_producer, ("producer",)),
+    Kind("application SIGTERM", _end_producer, ("producer",)),
+    Kind("application starts without broker", _start_producer_alone, ("producer", "broker")),
+    Kind("application forks", _fork_producer, ("producer",)),
     Kind("broker kill -9, everysec", _kill_broker_everysec, ("broker",)),
     Kind("broker kill -9, always", _kill_broker_always, ("broker",)),
     Kind("broker kill -9, tail cut", _cut_broker, ("broker",)),
@@ -289,11 +254,17 @@ KINDS: tuple[Kind, ...] = (
     Kind("CLIENT PAUSE", _pause_clients, ("broker",)),
     Kind("CLIENT KILL normal", _kill_clients("normal"), ("broker",)),
     Kind("CLIENT KILL pubsub", _kill_clients("pubsub"), ("broker",)),
+    Kind("broker lacks replicas", _lack_replicas, ("broker",)),
+    Kind("broker is a replica", _be_a_replica, ("broker",)),
     Kind("maxmemory reached", _fill_broker, ("broker",)),
     Kind("replies lost", _lose_replies, ("network",)),
     Kind("connections reset", _reset_connections, ("network",)),
     Kind("black hole", _blackhole, ("network",)),
     Kind("connections refused", _refuse, ("network",)),
-    Kind("unread entries deleted", _delete_unread, (*_CLIENT, "broker", "network")),
-    Kind("stream trimmed", _trim, (*_CLIENT, "broker", "network")),
+    Kind("slow network", _slow, ("network",)),
+    Kind("unread entries deleted", delete_unread, _DESTROYING),
+    Kind("stream trimmed", trim, _DESTROYING),
+    Kind("lease deleted", delete_key("lease"), ("keys", "broker")),
+    Kind("worker's report deleted", delete_key("worker"), ("keys", "broker")),
+    Kind("trajectory that spoils an update", _poison, ("producer",)),
 )

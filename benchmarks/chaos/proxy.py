@@ -4,7 +4,7 @@
 
 `pass` forwards. `lose_replies` forwards requests, and every now and then ends a connection instead
 of handing on what the broker answered: the request was carried out, and nobody knows. `blackhole`
-keeps connections open and forwards nothing. `refuse` ends what connects.
+keeps connections open and forwards nothing. `refuse` ends what connects. `slow` forwards all, late.
 """
 
 import asyncio
@@ -15,11 +15,13 @@ from typing import Literal
 
 __all__ = ["ChaosProxy", "Mode"]
 
-Mode = Literal["pass", "lose_replies", "blackhole", "refuse"]
+Mode = Literal["pass", "lose_replies", "blackhole", "refuse", "slow"]
 CHUNK = 1 << 16
 LOST_SHARE = 0.2
 """Of the replies, while replies are lost."""
 STALL_S = 0.05
+SLOW_S = (0.2, 0.8)
+"""Of each piece, one way."""
 
 
 class ChaosProxy:
@@ -113,6 +115,8 @@ class ChaosProxy:
             while data := await reader.read(CHUNK):
                 while self._mode == "blackhole":  # noqa: ASYNC110 -- threads set the mode
                     await asyncio.sleep(STALL_S)
+                if self._mode == "slow":
+                    await asyncio.sleep(self._random.uniform(*SLOW_S))
                 if replies and self._loses():
                     self.lost += 1
                     return

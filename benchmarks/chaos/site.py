@@ -1,12 +1,15 @@
 """Where faults strike: a broker behind two proxies, trainers, producers."""
 
+import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from benchmarks.chaos.broker import ChaosBroker
 from benchmarks.chaos.proxy import ChaosProxy
 from benchmarks.chaos.settings import ChaosSettings
+from rl4sys_stream.broker.keys import ClientKeys
 
 __all__ = ["Network", "Site"]
 
@@ -68,8 +71,29 @@ class Site(Protocol):
         """Kill what starts trainers, and start another one; what was done."""
         ...
 
-    def restart_producer(self, client: str, /) -> str:
-        """Kill a producer that keeps its trajectories on disk, and start it again."""
+    def second_supervisor(self, wait: Callable[[], None], /, *, older_dies: bool) -> str:
+        """Two of what starts trainers until `wait` returns; then one is killed."""
+        ...
+
+    def restart_producer(self, client: str, /, *, in_order: bool = False) -> str:
+        """End a producer that keeps its trajectories on disk, and start it again.
+
+        Args:
+            client: Whose.
+            in_order: By SIGTERM instead of SIGKILL.
+        """
+        ...
+
+    def ask_producer(self, client: str, number: signal.Signals, answer: str, /) -> str:
+        """Send it a signal, and wait until it has done what that asks for; "" if it has not."""
+        ...
+
+    def keys(self, client: str, /) -> ClientKeys:
+        """The product's keys of the client."""
+        ...
+
+    def lasting_agents(self, client: str, /) -> list[str]:
+        """Producers that live for as long as the client's producer is left in peace."""
         ...
 
     def note_destroyed(self, client: str, entries: dict[str, tuple[str, int]], /) -> None:
