@@ -14,7 +14,7 @@ from benchmarks.chaos.settings import ChaosSettings, ClientPlan
 from benchmarks.chaos.settling import say
 
 CONTROL_MINUTES = 0.75
-CONTROL_FAULTS = 30
+CONTROL_FAULTS = 20
 
 
 @click.command()
