@@ -19,7 +19,6 @@ from rl4sys_stream.broker.registry import (
     register,
     write_heartbeat,
 )
-from rl4sys_stream.broker.server_facts import read_run_id
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.config import ClientConfig, ClientSpec
 from rl4sys_stream.errors import BrokerError, BrokerUnavailableError, StreamError
@@ -90,7 +89,6 @@ class Refresher:
         self._states = StateLog(logger, **self._names)
         self._spec: ClientSpec | None = None
         self._head_lineage = ""
-        self._server: str | None = None
         self._known_token = ""
         self._refused_model: tuple[bytes, bytes] | None = None
         self._refused_until = 0.0
@@ -160,7 +158,6 @@ class Refresher:
             self._follow_head()
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + self._config.agent.heartbeat_s
-            self._follow_server()
             self._beat()
         due = min(self._poll_at, self._heartbeat_at) - self._clock.monotonic()
         if self._subscription and self._subscription.get(min(max(due, 0.0), SLICE_S)) is not None:
@@ -171,19 +168,6 @@ class Refresher:
         for heartbeat in self._heartbeats():
             write_heartbeat(self._broker, self._keys, heartbeat)
         self._reported()
-
-    def _follow_server(self) -> None:
-        """Offer everything again if another server answers than before.
-
-        A restart cuts connections; a failover behind a proxy may not, and loses writes as well.
-        """
-        if self._server == "":
-            return  # this user is not told; asking on would fill the broker's log of refusals
-        server = read_run_id(self._broker)
-        if self._server not in (None, server):
-            self._session.reoffers += 1
-            self._changed()
-        self._server = server
 
     def _beat(self) -> None:
         if not (self._session.registered or self._session.refused):
@@ -207,7 +191,6 @@ class Refresher:
             name="rl4sys-agent-notices",
         )
         self._session.refresher_state = "up"
-        self._server = None  # the sender's connection broke as well, and it knows what to do
         # Another server may answer now, or the same with less in it.
         self._register()
         self._poll_at = 0.0

@@ -12,9 +12,15 @@ from rl4sys_stream.agent.outbox import Offered, Outbox
 from rl4sys_stream.agent.session import Backoff, SenderSession
 from rl4sys_stream.broker.connection import AppendConnection
 from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.server_facts import IDENTITY_SECTIONS, server_identity
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.config import AgentSettings
-from rl4sys_stream.errors import BrokerError, SpoolError
+from rl4sys_stream.errors import (
+    BrokerError,
+    BrokerUnavailableError,
+    BrokerUnsuitableError,
+    SpoolError,
+)
 from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.wire.trajectory import EntryAddress, address_fields
 
@@ -79,6 +85,8 @@ class Sender:
         self._answered: deque[Offered] = deque()
         self._connected = False
         self._reoffers = session.reoffers
+        self._server: str | None = None
+        self._look_at = self._server_known_at = 0.0
         self._unsettled = 0
         # Bytes sent in all, after each of the last entries.
         self._sent_bytes: deque[int] = deque([0], maxlen=SIZES_KEPT + 1)
@@ -146,6 +154,7 @@ class Sender:
             return
         if not self._connected:
             self._connect()
+        self._look_at_server()
         if self._reoffers != session.reoffers:
             self._reoffers = session.reoffers
             self._offer_again()
@@ -169,10 +178,35 @@ class Sender:
     def _connect(self) -> None:
         self._connection.connect()
         self._connected = True
+        self._server = self._server or None
+        self._look_at = 0.0
+        self._look_at_server()
         # The broker may have been restarted, and may have lost its last seconds: all that was
         # answered since is offered again, and the numbers make that harmless.
         self._offer_again()
         self._state("up", logging.INFO)
+
+    def _look_at_server(self) -> None:
+        """Offer everything again if another server answers than before, or in another role.
+
+        Both lose writes, and neither need cut a connection: a failover behind a proxy, a primary
+        that takes the writes of its replica over and becomes the primary again.
+        """
+        now = self._clock.monotonic()
+        if self._server == "" or now < self._look_at:
+            return  # where this user is not told, asking on would fill the broker's log of refusals
+        self._look_at = now + self._settings.heartbeat_s
+        try:
+            server = server_identity(self._connection.info(*IDENTITY_SECTIONS))
+        except BrokerUnavailableError:
+            raise
+        except BrokerError:
+            server = ""
+        if self._server is not None and self._server != server:
+            self._session.server_changes += 1
+            self._offer_again()
+        self._server = server
+        self._server_known_at = now
 
     def _offer_again(self) -> None:
         count = len(self._answered)
@@ -253,6 +287,9 @@ class Sender:
             # a key of another type), so the entry is kept, offered again, and the others with it.
             self._session.last_error = str(refusal)
             self._state("refusing", logging.ERROR, error=refusal, entries=len(refused))
+            if isinstance(refusal, BrokerUnavailableError | BrokerUnsuitableError):
+                # It has become a replica, or is reading its data in again: what it had may be gone.
+                self._offer_again()
             self._pause(self._backoff.next_s())
 
     def _release(self, proven_at: float) -> None:
@@ -261,8 +298,10 @@ class Sender:
         Args:
             proven_at: When a request was sent that this very connection answered. Time alone does
                 not count: in an outage of an hour, the last entries before it are the ones at risk.
+                Nor does an answer of a server that may not be the one that took the entries.
         """
-        deadline = proven_at - self._settings.retain_s
+        known_at = self._server_known_at if self._server else proven_at
+        deadline = min(proven_at, known_at) - self._settings.retain_s
         while self._answered:
             entry = self._answered[0]
             if entry.answered_at is None or entry.answered_at > deadline:

@@ -20,6 +20,7 @@ class SenderSession(Protocol):
     resent: int
     last_error: str
     sender_state: str
+    server_changes: int
 
     @property
     def registered(self) -> bool:
@@ -51,9 +52,10 @@ class Session:
         refresher_state: "connecting", "up" or "down".
         sender_state: "connecting", "up", "down", "paused" (high water), "refusing" (entries are
             refused), "spool_failing" (numbers cannot be written down) or "closed". Written by the
-            sender, like the next two.
+            sender, like the next three.
         floor: Lowest number that is still offered.
         resent: Entries offered again after the broker had answered them.
+        server_changes: Times that another server answered the sender, or the same in another role.
         last_error: What went wrong last, in either thread, "".
     """
 
@@ -69,6 +71,7 @@ class Session:
         "resent",
         "retained",
         "sender_state",
+        "server_changes",
     )
 
     def __init__(self) -> None:
@@ -82,6 +85,7 @@ class Session:
         self.sender_state = "connecting"
         self.floor = 1
         self.resent = 0
+        self.server_changes = 0
         self.last_error = ""
 
     @property
@@ -101,12 +105,13 @@ class AdoptedSession:
         living: The living agent's.
     """
 
-    __slots__ = ("_living", "floor", "last_error", "resent", "sender_state")
+    __slots__ = ("_living", "floor", "last_error", "resent", "sender_state", "server_changes")
 
     def __init__(self, living: Session) -> None:
         self._living = living
         self.floor = 1
         self.resent = 0
+        self.server_changes = 0
         self.last_error = ""
         self.sender_state = "connecting"
 

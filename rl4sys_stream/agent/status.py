@@ -44,6 +44,8 @@ class AgentStatus:
         adopted: Dead agents whose books this one has closed.
         models_refused: Models that did not decode or fit; the one before stayed.
         rollbacks: Times that the broker went back to an older version.
+        server_changes: Times that another server answered than before, or the same after a
+            restart or in another role; what is retained was offered again.
         last_error: What went wrong last, "" if nothing has.
         closed: `close` was called.
     """
@@ -77,5 +79,6 @@ class AgentStatus:
     adopted: int
     models_refused: int
     rollbacks: int
+    server_changes: int
     last_error: str
     closed: bool

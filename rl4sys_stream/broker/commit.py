@@ -49,8 +49,8 @@ class Commit:
         expect_token: Token of that head, "".
         expect_commit: Commit that wrote that head, "". A version alone does not say which entries
             are settled: a broker that lost a commit without a version has the same one.
-        expect_server: Run id of the server process at which the worker began, "" where it is not
-            told. Another process may have lost what the worker was told.
+        expect_server: Identity of the server at which the worker began, from `read_identity`, ""
+            where it is not told. Another one may have lost what the worker was told.
         head: The new head, None where there is no version yet and none is published.
         staged: Keys staged beforehand (model, checkpoint); empty if no version is published.
         settled: Entry ids to acknowledge: trained, dropped, quarantined, duplicates.

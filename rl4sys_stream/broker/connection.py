@@ -379,6 +379,12 @@ class AppendConnection:
             raise reply
         return reply
 
+    def info(self, *sections: str) -> Mapping[str, str]:
+        """What the server says of itself, field by field; as for `request`."""
+        text = self.request("INFO", *sections).decode("utf-8", "replace")
+        pairs = (line.partition(":") for line in text.splitlines())
+        return {name: value for name, colon, value in pairs if colon}
+
     def _reply(self) -> Any:  # noqa: ANN401 - replies vary
         try:
             return self._connection.read_response()

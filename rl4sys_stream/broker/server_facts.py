@@ -7,10 +7,13 @@ from typing import Any, Final
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.errors import BrokerError, BrokerUnavailableError, BrokerUnsuitableError
 
-__all__ = ["ServerFacts", "read_facts", "read_run_id", "require_suitable"]
+__all__ = ["ServerFacts", "read_facts", "read_identity", "require_suitable", "server_identity"]
 
 MIN_REDIS: Final = (7, 0)
 MIN_VALKEY: Final = (8, 0)
+
+IDENTITY_SECTIONS: Final = ("server", "replication")
+_IDENTITY_FIELDS: Final = ("run_id", "master_replid", "role")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,21 @@ def read_facts(broker: Broker) -> ServerFacts:
     )
 
 
-def read_run_id(broker: Broker) -> str:
-    """Which server process answers: another one after every restart and every failover.
+def server_identity(info: Mapping[str, Any]) -> str:
+    """Which server answers and whose history of writes it has, from its answer to INFO.
+
+    The run id changes with every restart. The replication id changes where a running server takes
+    over another's writes and forgets its own (`REPLICAOF`), when it becomes a primary again, and
+    once, harmlessly, when it gets its first replica. The role tells before such a change is over.
+
+    Returns:
+        The lines of INFO that say so, with a blank between them.
+    """
+    return " ".join(f"{name}:{info[name]}" for name in _IDENTITY_FIELDS if name in info)
+
+
+def read_identity(broker: Broker) -> str:
+    """The identity of the server that answers; see `server_identity`.
 
     Returns:
         "" where this user is not told.
@@ -80,12 +96,12 @@ def read_run_id(broker: Broker) -> str:
         BrokerUnavailableError: If it cannot be reached.
     """
     try:
-        info: Mapping[str, Any] = broker.call("INFO", "server")
+        info: Mapping[str, Any] = broker.call("INFO", *IDENTITY_SECTIONS)
     except BrokerUnavailableError:
         raise
     except BrokerError:
         return ""
-    return str(info.get("run_id", ""))
+    return server_identity(info)
 
 
 def require_suitable(broker: Broker) -> ServerFacts | None:

@@ -20,7 +20,7 @@ from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.lease import Lease
 from rl4sys_stream.broker.ledger import read_ledgers
 from rl4sys_stream.broker.retire import retire_agents
-from rl4sys_stream.broker.server_facts import read_run_id
+from rl4sys_stream.broker.server_facts import read_identity
 from rl4sys_stream.broker.stream import TrajectoryStream
 from rl4sys_stream.clock import Clock, SystemClock
 from rl4sys_stream.config import ClientConfig
@@ -212,7 +212,7 @@ class Worker:
         torch.set_num_threads(plan.settings.torch_threads)
         algorithm = self._make_algorithm(plan.spec, plan.parameters, seed=plan.seed)
         # First: what is read after this is at least as new as what this process knows.
-        server = read_run_id(self._broker)
+        server = read_identity(self._broker)
         head = read_head(self._broker, self._keys)
         statistics = RolloutStatistics()
         if head is not None:

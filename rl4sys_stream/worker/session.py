@@ -53,8 +53,8 @@ class Tenure:
         keys: Of the client.
         plan: What to train.
         token: Fencing token of the held lease.
-        server: Run id of the server process, asked before anything else was read; "" where it is
-            not told.
+        server: Identity of the server, asked before anything else was read; "" where it is not
+            told.
         clock: For stamps and intervals.
         health: Renews the lease meanwhile.
         stopping: True once the process was asked to stop.

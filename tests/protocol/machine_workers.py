@@ -14,7 +14,7 @@ from rl4sys_stream.broker.head import Counts, Head, read_head
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.lease import Lease
 from rl4sys_stream.broker.ledger import read_ledgers
-from rl4sys_stream.broker.server_facts import read_run_id
+from rl4sys_stream.broker.server_facts import read_identity
 from rl4sys_stream.broker.stage import stage
 from rl4sys_stream.broker.stream import TrajectoryStream
 from rl4sys_stream.model_store.publisher import Provenance
@@ -42,7 +42,7 @@ class SteppedWorker:
         self._broker, self._keys = broker, keys
         self._lease = Lease(broker, keys, ttl_s=1000)
         assert self._lease.acquire(force=True)
-        self._server = read_run_id(broker)
+        self._server = read_identity(broker)
         self._head = read_head(broker, keys)
         self._weights = trained_tags(broker, keys)
         self._stream = TrajectoryStream(broker, keys)

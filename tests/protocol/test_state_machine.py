@@ -299,7 +299,7 @@ LONG_S = RETAIN_S + 0.1
 def test_an_entry_that_is_released_too_early_is_missed(machine):
     """The machine's own ledger is no decoration."""
     agent = machine.agents[2]
-    agent.sender._settings = AgentSettings(retain_s=0.001)
+    agent.sender._settings = AgentSettings(retain_s=0.001, heartbeat_s=0.1)
     machine.trajectories_end(2, readable=True, number=1)
     agent.turn()
     machine.time_passes(0.6)

@@ -11,7 +11,8 @@
 --         4 expect_version   the head I started from ('0' and '' where there is none)
 --         5 expect_token
 --         6 expect_commit    the commit that wrote that head
---         7 expect_server    run id of the server process I started at ('' = it does not tell)
+--         7 expect_server    lines of INFO of the server I started at, blanks between them
+--                            ('' = it does not tell)
 --         8 n_staged
 --         9 grace_s          expiry of pruned versions: an agent may be in the middle of reading
 --         10 channel, 11 notice ('' = none)      12 metrics as JSON ('' = none)
@@ -57,12 +58,15 @@ end
 if head[1] and (head[3] or '') ~= ARGV[6] then
   return redis.error_reply('STALE the head was written by commit ' .. (head[3] or 'nobody'))
 end
--- Another process, or a replica in its place, may have lost what the worker was told: the entries in
--- its hand, those that it takes for destroyed, even the commits of a newer worker.
+-- Another process, a replica in its place, or this one after it took a replica's writes over, may have
+-- lost what the worker was told: the entries in its hand, those that it takes for destroyed, even the
+-- commits of a newer worker.
 if ARGV[7] ~= '' then
-  local info = redis.pcall('INFO', 'server')
-  if type(info) == 'string' and not string.find(info, 'run_id:' .. ARGV[7], 1, true) then
-    return redis.error_reply('STALE the server was restarted, or another one has taken over')
+  local info = redis.pcall('INFO', 'server', 'replication')
+  for line in string.gmatch(ARGV[7], '%S+') do
+    if type(info) == 'string' and not string.find(info, '\n' .. line .. '\r', 1, true) then
+      return redis.error_reply('STALE the server was restarted, changed its role, or was replaced')
+    end
   end
 end
 local n_staged = tonumber(ARGV[8])

@@ -227,21 +227,3 @@ def test_the_log_says_once_that_the_broker_is_away(client_name: str, caplog):
             assert len(lines) == 2
             agent.close(timeout_s=0.1)
         world.close()
-
-
-def test_another_server_behind_the_same_connection_gets_everything_again(world: World, monkeypatch):
-    """As after a failover behind a proxy: what the new one has not, only the agent still has."""
-    server, told = "first", []
-
-    def run_id(_broker) -> str:
-        told.append(server)
-        return server
-
-    monkeypatch.setattr("rl4sys_stream.agent.refresher.read_run_id", run_id)
-    with world.agent(retain_s=60.0) as agent:
-        play(agent, 3)
-        assert agent.flush(5)
-        eventually(lambda: told, 10, "the agent knows which server it is")
-        assert agent.status().resent == 0
-        server = "second"
-        eventually(lambda: agent.status().resent == 3, 10, "they are offered again")

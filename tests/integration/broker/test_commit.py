@@ -12,7 +12,7 @@ from rl4sys_stream.broker.head import Counts, Head, ManifestEntry, read_head
 from rl4sys_stream.broker.keys import GROUP, ClientKeys
 from rl4sys_stream.broker.lease import Lease
 from rl4sys_stream.broker.scripts import run_script
-from rl4sys_stream.broker.server_facts import read_run_id
+from rl4sys_stream.broker.server_facts import read_identity
 from rl4sys_stream.broker.stage import stage
 from rl4sys_stream.broker.stream import TrajectoryStream
 from rl4sys_stream.errors import (
@@ -407,14 +407,29 @@ def test_what_a_worker_learned_from_another_server_process_is_not_committed():
     with RedisServer() as server:
         broker = Broker(BrokerAddress.from_url(server.url), name="t")
         bench = Bench.of(broker, "restarted")
-        done = replace(bench.work(1, bench.deliver(2)), expect_server=read_run_id(broker))
+        done = replace(bench.work(1, bench.deliver(2)), expect_server=read_identity(broker))
         bench.commit(done)
-        next_one = replace(bench.work(2, bench.deliver(2)), expect_server=read_run_id(broker))
+        next_one = replace(bench.work(2, bench.deliver(2)), expect_server=read_identity(broker))
         server.restart()
-        eventually(lambda: read_run_id(broker) != "", ignoring=(BrokerUnavailableError,))
+        eventually(lambda: read_identity(broker) != "", ignoring=(BrokerUnavailableError,))
         bench.refused(next_one, "STALE")
         assert bench.commit(done).repeated
-        bench.commit(replace(next_one, expect_server=read_run_id(broker)))
+        bench.commit(replace(next_one, expect_server=read_identity(broker)))
+        broker.close()
+
+
+def test_what_a_worker_learned_before_a_change_of_roles_is_not_committed():
+    """The process is the same, its history of writes is another's."""
+    with RedisServer(aof=None) as server:
+        broker = Broker(BrokerAddress.from_url(server.url), name="t")
+        bench = Bench.of(broker, "turned")
+        known = read_identity(broker)
+        work = replace(bench.work(1, bench.deliver(2)), expect_server=known)
+        broker.call("REPLICAOF", "127.0.0.1", "1")  # nobody there: its data stays
+        broker.call("REPLICAOF", "NO", "ONE")
+        assert read_identity(broker).split()[0] == known.split()[0]
+        bench.refused(work, "STALE")
+        bench.commit(replace(work, expect_server=read_identity(broker)))
         broker.close()
 
 
