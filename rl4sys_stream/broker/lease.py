@@ -68,10 +68,11 @@ class Lease:
         Raises:
             BrokerError: Safe to retry; a token handed out in a lost reply is simply never used.
         """
+        keys = self._keys
         token = run_script(
             self._broker,
             "acquire",
-            [self._keys.lease, self._keys.epoch, self._keys.fence],
+            [keys.lease, keys.epoch, keys.fence, keys.head, keys.spec],
             [secrets.token_hex(8), self._ttl_ms, int(force)],
         )
         self.token = token.decode() if token else ""

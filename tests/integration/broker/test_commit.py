@@ -10,7 +10,7 @@ from rl4sys_stream.broker.commit import Commit, CommitResult, Refusal, commit, n
 from rl4sys_stream.broker.connection import Broker, BrokerAddress, Subscription
 from rl4sys_stream.broker.head import Counts, Head, ManifestEntry, read_head
 from rl4sys_stream.broker.keys import GROUP, ClientKeys
-from rl4sys_stream.broker.lease import Lease
+from rl4sys_stream.broker.lease import Lease, token_epoch
 from rl4sys_stream.broker.scripts import run_script
 from rl4sys_stream.broker.server_facts import read_identity
 from rl4sys_stream.broker.stage import stage
@@ -400,6 +400,24 @@ def test_of_two_owners_only_the_last_commits(bench):
     bench.refused(mine, "FENCED")
     bench.refused(replace(mine, head=None, staged=(), settled=(), deleted=()), "FENCED")
     assert read_head(bench.broker, bench.keys) == theirs.head
+
+
+@pytest.mark.parametrize("gone", [("epoch",), ("epoch", "fence"), ("epoch", "fence", "head")])
+def test_an_epoch_is_never_handed_out_again(bench, gone):
+    """What is published below the lineage's epoch would be dropped for ever, as an older one's."""
+    broker, keys = bench.broker, bench.keys
+    ahead = 1 + token_epoch(bench.lease.token)
+    broker.call("SET", keys.epoch, ahead)
+    newer = Bench(broker, keys, Lease(broker, keys, ttl_s=30), bench.stream)
+    assert newer.lease.acquire(force=True)
+    newer.commit(newer.work(1, newer.deliver(1)))
+    broker.hash_set(keys.spec, {"lineage_epoch": str(token_epoch(newer.lease.token))})
+    broker.unlink(*(getattr(keys, name) for name in gone))
+    last = Lease(broker, keys, ttl_s=30)
+    assert last.acquire(force=True)
+    assert token_epoch(last.token) == token_epoch(newer.lease.token) + 1
+    assert last.acquire(force=True)
+    assert token_epoch(last.token) == token_epoch(newer.lease.token) + 2
 
 
 def test_what_a_worker_learned_from_another_server_process_is_not_committed():
