@@ -23,6 +23,7 @@
     ├── UnknownVersionError         no such model version
     ├── CommitRefusedError          the commit script refused; `reason` says which check
     │   └── FencedError             a newer worker owns the client
+    ├── LedgersLostError            watermarks are gone that the head counts on
     ├── NonFiniteError              a loss or a weight became NaN or infinite
     └── AuditError                  the balance of a client's trajectories does not close
 
@@ -44,6 +45,7 @@ __all__ = [
     "DigestError",
     "ExitCode",
     "FencedError",
+    "LedgersLostError",
     "MaskError",
     "MissingExtraError",
     "NonFiniteError",
@@ -82,7 +84,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     """The command line is wrong (click's own code)."""
     DATA = 65
-    """Bytes that do not decode."""
+    """Bytes that do not decode, or watermarks that are gone."""
     NOT_FOUND = 66
     """No such client or model version."""
     UNAVAILABLE = 69
@@ -242,6 +244,12 @@ class FencedError(CommitRefusedError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, reason="FENCED")
+
+
+class LedgersLostError(StreamError):
+    """Watermarks are gone that the head counts on: what is offered again would be trained twice."""
+
+    exit_code = ExitCode.DATA
 
 
 class NonFiniteError(StreamError, ArithmeticError):

@@ -8,17 +8,18 @@ failing.
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
 from rl4sys_stream.algorithms.base import Algorithm
 from rl4sys_stream.algorithms.registry import make_algorithm
 from rl4sys_stream.broker.connection import Broker, BrokerAddress
-from rl4sys_stream.broker.head import Counts, read_head
+from rl4sys_stream.broker.head import Counts, Head, read_head
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.lease import Lease
-from rl4sys_stream.broker.ledger import read_ledgers
+from rl4sys_stream.broker.ledger import LedgerRecord, read_ledgers
+from rl4sys_stream.broker.past import read_past
 from rl4sys_stream.broker.retire import retire_agents
 from rl4sys_stream.broker.server_facts import read_identity
 from rl4sys_stream.broker.stream import TrajectoryStream
@@ -28,6 +29,7 @@ from rl4sys_stream.errors import (
     BrokerError,
     BrokerUnavailableError,
     CommitRefusedError,
+    LedgersLostError,
     StreamError,
 )
 from rl4sys_stream.telemetry import StateLog, log_event
@@ -94,6 +96,7 @@ class Worker:
             ConfigError: The definition cannot work or contradicts the registration.
             NonFiniteError: Updates kept failing.
             UnknownVersionError: The head's checkpoint is gone.
+            LedgersLostError: Watermarks are gone that the head counts on.
         """
         try:
             while not self._stop.is_set():
@@ -238,7 +241,7 @@ class Worker:
         self._retire_agents(plan, token)
         intake = _make_intake(stream, plan)
         books = Books(
-            read_ledgers(self._broker, self._keys),
+            self._read_ledgers(head),
             head.counts if head else Counts(),
             lineage_epoch=plan.lineage_epoch,
             max_policy_lag=plan.settings.max_policy_lag,
@@ -260,6 +263,25 @@ class Worker:
             Session(tenure, algorithm, head, statistics, books, intake).run()
         finally:
             reader.close()
+
+    def _read_ledgers(self, head: Head | None) -> Mapping[str, LedgerRecord]:
+        """The watermarks, if all are there that the head counts on.
+
+        One commit writes both, so that anything less was deleted since, and an agent that still
+        offers those numbers would have them trained a second time.
+        """
+        ledgers = read_ledgers(self._broker, self._keys)
+        trained = sum(ledger.trained for ledger in ledgers.values())
+        trained += read_past(self._broker, self._keys).trained
+        if head is not None and head.counts.trained > trained:
+            raise LedgersLostError(
+                f"{self._keys.client}: version {head.version} was trained on "
+                f"{head.counts.trained} trajectories, and {self._keys.seq} and {self._keys.past} "
+                f"know of {trained}: the watermarks of the others were deleted, and what agents "
+                "offer again would be trained twice; restore them from a backup, or run "
+                f"`rl4sys-stream clients reset {self._keys.client}` to begin anew with fresh weights"
+            )
+        return ledgers
 
     def _retire_agents(self, plan: WorkerPlan, token: str) -> None:
         client = self._keys.client
