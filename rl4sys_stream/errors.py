@@ -227,7 +227,7 @@ class CommitRefusedError(StreamError):
     """The commit script refused before it wrote anything.
 
     Attributes:
-        reason: FENCED, STALE, NOSTAGE, NOTPENDING or BADARGS.
+        reason: FENCED, STALE, NOSTAGE, NOTPENDING, BADARGS or BADTYPE.
     """
 
     exit_code = ExitCode.FAILURE

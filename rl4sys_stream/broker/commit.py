@@ -13,7 +13,7 @@ from rl4sys_stream.errors import BrokerError, CommitRefusedError, FencedError
 
 __all__ = ["Commit", "CommitResult", "Refusal", "commit", "new_commit_id", "sort_ids"]
 
-_REASONS = ("FENCED", "STALE", "NOSTAGE", "NOTPENDING", "BADARGS")
+_REASONS = ("FENCED", "STALE", "NOSTAGE", "NOTPENDING", "BADARGS", "BADTYPE")
 PRUNED_GRACE_S = 60
 """How long a pruned version can still be read: longer than any agent's chain of reads."""
 QUARANTINE_ENTRIES = 1000
@@ -98,7 +98,8 @@ def commit(broker: Broker, keys: ClientKeys, work: Commit) -> CommitResult:
 
     Raises:
         FencedError: A newer worker owns the client.
-        CommitRefusedError: STALE, NOSTAGE or NOTPENDING: start again from the head.
+        CommitRefusedError: STALE, NOSTAGE or NOTPENDING: start again from the head. BADTYPE:
+            somebody put something else in the place of a key; starting again does not help.
         BrokerUnavailableError: The reply was lost; call again with the same `work`.
     """
     script_keys = [keys.fence, keys.head, keys.traj, keys.seq, keys.quarantine, keys.metrics]

@@ -96,6 +96,7 @@ class Worker:
             ConfigError: The definition cannot work or contradicts the registration.
             NonFiniteError: Updates kept failing.
             UnknownVersionError: The head's checkpoint is gone.
+            CommitRefusedError: BADTYPE: something else stands in the place of one of its keys.
             LedgersLostError: Watermarks are gone that the head counts on.
         """
         try:
@@ -103,6 +104,8 @@ class Worker:
                 try:
                     self._tenure()
                 except CommitRefusedError as error:
+                    if error.reason == "BADTYPE":
+                        raise  # beginning again would compute the same update for ever
                     # Not ours any more, or not what we started from: begin again at the head.
                     self._log.set("worker.commit", "refused", reason=error.reason, error=error)
                 except BrokerError as error:

@@ -43,6 +43,14 @@ local function pending()
   return summary.err and 0 or summary[1]
 end
 
+-- A write to a key of another type would fail when the entries are acknowledged already.
+local types = {[2] = 'hash', [4] = 'hash', [5] = 'stream', [6] = 'stream'}
+for i, expected in pairs(types) do
+  local found = redis.call('TYPE', KEYS[i]).ok
+  if found ~= 'none' and found ~= expected then
+    return redis.error_reply('BADTYPE ' .. KEYS[i] .. ' is a ' .. found .. ', not a ' .. expected)
+  end
+end
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED a newer worker owns this client')
 end
@@ -104,15 +112,6 @@ if left > 0 then
   end
   if left > 0 then
     return redis.error_reply('NOTPENDING ' .. left .. ' entries are not pending')
-  end
-end
-
--- A write to a key of another type would fail when the entries are acknowledged already.
-local types = {[2] = 'hash', [4] = 'hash', [5] = 'stream', [6] = 'stream'}
-for i, expected in pairs(types) do
-  local found = redis.call('TYPE', KEYS[i]).ok
-  if found ~= 'none' and found ~= expected then
-    return redis.error_reply('BADTYPE ' .. KEYS[i] .. ' is a ' .. found .. ', not a ' .. expected)
   end
 end
 

@@ -352,6 +352,23 @@ def test_a_worker_does_not_go_on_without_the_watermarks_of_what_was_trained(worl
     assert world.reaches(1).lineage == lineage
 
 
+def test_a_worker_stops_where_something_else_stands_in_the_place_of_a_key(world):
+    """It names the key, and goes on from the same version once that is gone."""
+    worker = world.start()
+    world.reaches(1)
+    world.broker.unlink(world.keys.metrics)
+    world.broker.call("SET", world.keys.metrics, "a note")
+    world.feeder().send(ROLLOUT)
+    assert worker.wait() == 1
+    assert f"{world.keys.metrics} is a string, not a stream" in worker.log
+    report = read_worker_report(world.broker, world.keys)
+    assert report is not None
+    assert report.state == "failed"
+    world.broker.unlink(world.keys.metrics)
+    world.start()
+    world.reaches(2)
+
+
 def test_a_client_with_running_agents_is_not_deleted(world):
     """Unless it is forced; agents that said goodbye, or nothing for long, do not count."""
     world.start()
