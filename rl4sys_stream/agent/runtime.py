@@ -318,6 +318,7 @@ class Runtime:
             adopted=self._adopter.count if self._adopter is not None else 0,
             models_refused=self.slot.refused,
             rollbacks=self.slot.rollbacks,
+            lineage_changes=self.slot.lineage_changes,
             server_changes=self.session.server_changes,
             last_error=session.last_error,
             closed=self._closed,

@@ -17,10 +17,19 @@ class PolicySlot:
         installed_at: Monotonic seconds; None before any model.
         arrived: Set once there is a model.
         refused: Models that did not decode or fit.
-        rollbacks: Times that the broker went back to an older version.
+        rollbacks: Times that the broker had lost the version that acted.
+        lineage_changes: Times that the training history was another one.
     """
 
-    __slots__ = ("arrived", "installed_at", "model", "policy", "refused", "rollbacks")
+    __slots__ = (
+        "arrived",
+        "installed_at",
+        "lineage_changes",
+        "model",
+        "policy",
+        "refused",
+        "rollbacks",
+    )
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -29,12 +38,13 @@ class PolicySlot:
         self.arrived = threading.Event()
         self.refused = 0
         self.rollbacks = 0
+        self.lineage_changes = 0
 
     def install(self, model: Model, policy: ModelPolicy, *, now: float) -> None:
         """Let `policy` act from now on."""
-        before = self.model
-        if before and before.lineage == model.lineage and model.version <= before.version:
-            self.rollbacks += 1
+        if self.model is not None:
+            self.lineage_changes += self.model.lineage != model.lineage
+        self.rollbacks += model.after_loss
         self.policy = policy
         self.model = model
         self.installed_at = now

@@ -43,7 +43,9 @@ class AgentStatus:
         unsaved: Trajectories that its disk had no room for; they are in memory alone.
         adopted: Dead agents whose books this one has closed.
         models_refused: Models that did not decode or fit; the one before stayed.
-        rollbacks: Times that the broker went back to an older version.
+        rollbacks: Times that the broker had lost the version that acted: it went back in time.
+        lineage_changes: Times that a model came of another training history: a client was reset or
+            deleted, or the broker lost all that it had.
         server_changes: Times that another server answered than before, or the same after a
             restart or in another role; what is retained was offered again.
         last_error: What went wrong last, "" if nothing has.
@@ -79,6 +81,7 @@ class AgentStatus:
     adopted: int
     models_refused: int
     rollbacks: int
+    lineage_changes: int
     server_changes: int
     last_error: str
     closed: bool

@@ -1,7 +1,7 @@
 """The reader's side: the newest version by the shortest way, checked against its digest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import Head, ManifestEntry, read_head
@@ -27,6 +27,8 @@ class Model:
         lineage: Training history it belongs to.
         weights: All parameters that acting needs.
         extras: What else acting needs (normalisation, ε).
+        after_loss: The version that the reader had before was published, and is no ancestor of this
+            one: the broker has lost its last writes in between.
     """
 
     version: int
@@ -34,6 +36,7 @@ class Model:
     lineage: str
     weights: Weights
     extras: BehaviorExtras
+    after_loss: bool = False
 
 
 def plan_reads(
@@ -74,6 +77,17 @@ def plan_reads(
     return True, manifest[keyframe : target + 1]
 
 
+def _is_lost(head: Head, held: Model) -> bool:
+    """Whether `held`, of the same lineage, was published and then undone.
+
+    A manifest that begins after it cannot tell: it may as well have been pruned.
+    """
+    if head.version <= held.version:
+        return True
+    known = {(entry.version, entry.token) for entry in head.manifest}
+    return head.manifest[0].version <= held.version and (held.version, held.token) not in known
+
+
 class ModelSubscriber:
     """Reads versions of one client. Not thread-safe."""
 
@@ -99,7 +113,8 @@ class ModelSubscriber:
         if head is None:
             return None
         held = current if current and current.lineage == head.lineage else None
-        return self._fetch(head, len(head.manifest) - 1, held)
+        model = self._fetch(head, len(head.manifest) - 1, held)
+        return replace(model, after_loss=held is not None and _is_lost(head, held))
 
     def read(self, version: int) -> Model:
         """One retained version.

@@ -282,7 +282,7 @@ class Worker:
                 f"{head.counts.trained} trajectories, and {self._keys.seq} and {self._keys.past} "
                 f"know of {trained}: the watermarks of the others were deleted, and what agents "
                 "offer again would be trained twice; restore them from a backup, or run "
-                f"`rl4sys-stream clients reset {self._keys.client}` to begin anew with fresh weights"
+                f"`rl4sys-stream clients reset {self._keys.client}` to begin anew"
             )
         return ledgers
 

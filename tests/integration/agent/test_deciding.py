@@ -132,6 +132,38 @@ def test_a_lower_version_under_a_new_token_is_taken_and_counted(world: World):
         assert agent.status().rollbacks == 1
 
 
+def test_a_model_whose_version_was_published_again_is_counted_however_late_that_is_seen(
+    world: World,
+):
+    """The numbers have caught up by then; the token of the one that acted is nowhere."""
+    with world.agent(poll_interval_s=3600.0) as agent:
+        world.publish(1, weights(preferred=1))
+        kept = world.broker.hash_all(world.keys.head)
+        world.publish(2, weights(preferred=2), token="1:worker")
+        eventually(lambda: agent.version == 2)
+        assert agent.status().rollbacks == 0
+        world.broker.hash_set(
+            world.keys.head, {name.decode(): value for name, value in kept.items()}
+        )
+        world.publish(2, weights(preferred=3), token="2:next", notice=False)
+        world.publish(3, weights(preferred=3), token="2:next")
+        eventually(lambda: agent.version == 3)
+        assert agent.status().rollbacks == 1
+        world.publish(4, weights(preferred=3), token="3:next")
+        eventually(lambda: agent.version == 4)
+        assert (agent.status().rollbacks, agent.status().lineage_changes) == (1, 0)
+
+
+def test_a_model_of_another_lineage_is_counted_apart(world: World):
+    """An operator may have reset the client: that is no loss."""
+    with world.agent() as agent:
+        world.publish(3, weights(preferred=1))
+        eventually(lambda: agent.version == 3)
+        world.publish(1, weights(preferred=2), token="2:next", lineage="second")
+        eventually(lambda: agent.version == 1)
+        assert (agent.status().rollbacks, agent.status().lineage_changes) == (0, 1)
+
+
 def test_a_trajectory_across_a_refresh_records_both_models(world: World):
     """Step by step: nothing is labelled with a model that did not choose it."""
     with world.agent() as agent:
