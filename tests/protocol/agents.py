@@ -32,6 +32,7 @@ def agent_steps(state: State, rules: Rules, scenario: Scenario) -> Steps:
             # The sender's thread does nothing between forgetting an entry and writing that down.
             yield f"{agent.name} notes its floor", _with(state, at, agent._replace(unnoted=()))
         else:
+            yield from _look(state, at, agent, rules)
             yield from _take(state, at, agent)
             yield from _send(state, at, agent, rules, scenario)
             yield from _release(state, at, agent, rules)
@@ -44,11 +45,19 @@ def connected_again(agent: Agent, rules: Rules) -> Agent:
     if not rules.offers_again:
         return agent
     offered = tuple(offer._replace(stage=TO_SEND) for offer in agent.offered)
-    return agent._replace(offered=offered)
+    return agent._replace(offered=offered, unaware=False)
 
 
 def _with(state: State, at: int, agent: Agent) -> State:
     return state._replace(agents=(*state.agents[:at], agent, *state.agents[at + 1 :]))
+
+
+def _look(state: State, at: int, agent: Agent, rules: Rules) -> Steps:
+    if agent.unaware and rules.looks:
+        yield (
+            f"{agent.name} sees that it is another server",
+            _with(state, at, connected_again(agent, rules)),
+        )
 
 
 def _to_send(agent: Agent) -> list[Offer]:
@@ -88,8 +97,10 @@ def _send(state: State, at: int, agent: Agent, rules: Rules, scenario: Scenario)
         broker = _arrived(state, agent, offers, rules, scenario)
         return _with(then, at, now)._replace(broker=broker)
 
-    # Where nothing is ever lost, an answer is as good as any time that has passed since.
-    stage = ANSWERED if state.disk is not None else DURABLE
+    # Where nothing is ever lost, an answer is as good as any time that has passed since, once it is
+    # known who gave it.
+    waits = state.disk is not None or (agent.unaware and rules.looks)
+    stage = ANSWERED if waits else DURABLE
     yield f"{agent.name} sends {first.seq}", after(state, _answered(agent, first, stage), first)
     if (lost := spend(state, "reply")) is not None:
         cut = connected_again(agent, rules)
@@ -164,7 +175,7 @@ def _kill(state: State, at: int, agent: Agent, rules: Rules) -> Steps:
         yield f"{agent.name} dies", _with(killed, at, gone)._replace(died=died)
         return
     offered = tuple(offer._replace(stage=TO_SEND) for offer in held)
-    spooled = agent._replace(offered=offered, unnoted=())
+    spooled = agent._replace(offered=offered, unnoted=(), unaware=False)
     if not rules.keeps_its_id:
         queued = (*(offer.what for offer in held), *agent.queued)
         spooled = spooled._replace(name=f"{agent.name}'", issued=0, offered=(), queued=queued)

@@ -98,6 +98,12 @@ BROKEN: Final = (
         "lost without a word",
     ),
     Broken(
+        "nobody asks the server who it is",
+        Rules(looks=False),
+        Scenario(faults=_faults(quiet=1)),
+        "lost without a word",
+    ),
+    Broken(
         "numbers below the floor are skipped without a rescan",
         Rules(books=BooksWithoutRescan),
         Scenario(faults=_faults(zombie=1)),

@@ -141,6 +141,7 @@ QUICK: dict[str, Scenario] = {
     "nothing happens": Scenario((3,)),
     "answers are lost": Scenario(faults=_faults(reply=2)),
     "the broker goes back": Scenario(faults=_faults(rollback=1)),
+    "… and cuts no connection": Scenario(faults=_faults(quiet=1)),
     "… with an unreadable entry": Scenario(unreadable=_FIRST, faults=_faults(rollback=1)),
     "… and ids return": Scenario(faults=_faults(rollback=1), ids_return=True),
     "… further than it may": Scenario(faults=_faults(deep=1)),
@@ -176,6 +177,9 @@ DEEP: dict[str, Scenario] = {
     "two agents, rollback, zombie": Scenario(
         (1, 1), (False, False), faults=_faults(rollback=1, zombie=1)
     ),
+    "quiet, rollback": Scenario(faults=_faults(quiet=1, rollback=1)),
+    "quiet, zombie": Scenario(faults=_faults(quiet=1, zombie=1)),
+    "quiet, kill": Scenario((2,), (True,), faults=_faults(quiet=1, kill=1)),
     "two rollbacks": Scenario(faults=_faults(rollback=2)),
     "deep, zombie": Scenario(faults=_faults(deep=1, zombie=1)),
 }

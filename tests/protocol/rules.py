@@ -13,6 +13,7 @@ FAULTS: Final = (
     "kill",  # an agent's process dies
     "drop",  # the drop policy discards what is queued
     "rollback",  # the broker loses its last writes, none older than retention
+    "quiet",  # … and cuts no connection: a change of roles, or a failover behind a proxy
     "deep",  # … and all writes since the synchronisation before the last one
     "destroy",  # a third party deletes an entry
     "zombie",  # a worker is paused, and another one takes its client over
@@ -28,6 +29,8 @@ class Rules:
     Attributes:
         retention: An entry is kept until no failure that is covered can undo its append.
         offers_again: After a reconnect everything retained is sent again.
+        looks: Agents ask the server who it is, offer everything again when that is another, and let
+            nothing go in between.
         fence: A commit under another token than the fence's is refused.
         head: A commit that started from another head is refused.
         names_its_commit: … and one that another commit without a version has written since.
@@ -42,6 +45,7 @@ class Rules:
 
     retention: bool = True
     offers_again: bool = True
+    looks: bool = True
     fence: bool = True
     head: bool = True
     names_its_commit: bool = True

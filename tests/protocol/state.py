@@ -58,6 +58,8 @@ class Agent(NamedTuple):
     unnoted: tuple[Offer, ...]
     """Released, which the spool does not say yet."""
     issued: int
+    unaware: bool = False
+    """Another server answers it, and it has not looked yet."""
 
 
 class Entry(NamedTuple):
@@ -172,7 +174,7 @@ def first_state(scenario: Scenario) -> State:
     broker = Broker((), 0, 0, (), 0, head, (), (), ())
     budget = scenario.budget()
     known = dict(zip(FAULTS, budget, strict=True))
-    disk = broker if known["rollback"] or known["deep"] else None
+    disk = broker if known["rollback"] or known["quiet"] or known["deep"] else None
     deep = broker if known["deep"] else None
     return State(agents, broker, disk, deep, None, None, 0, budget, (), (), ())
 
