@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rl4sys_stream.agent.outbox import Outbox, OutboxLimits
+from rl4sys_stream.agent.outbox import Outbox
+from rl4sys_stream.agent.parcels import OutboxLimits
 from rl4sys_stream.agent.sender import Sender
 from rl4sys_stream.agent.session import AdoptedSession, Session
 from rl4sys_stream.agent.spool.folder import SpoolFolder, orphans

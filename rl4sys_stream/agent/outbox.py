@@ -12,55 +12,27 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import dropwhile, groupby, islice
-from typing import Final, Literal
+from typing import Final
 
+from rl4sys_stream.agent.parcels import (
+    Fields,
+    Offered,
+    OutboxCounts,
+    OutboxLimits,
+    Sealed,
+)
 from rl4sys_stream.agent.spool.journal import SpoolJournal
 from rl4sys_stream.errors import SpoolError
 from rl4sys_stream.telemetry import StateLog, log_event
 
-__all__ = ["DropPolicy", "Offered", "Outbox", "OutboxCounts", "OutboxLimits", "Sealed"]
+__all__ = ["Outbox"]
 
 logger = logging.getLogger("rl4sys_stream.agent")
 
-DropPolicy = Literal["drop_oldest", "drop_newest", "block"]
-Fields = tuple[tuple[bytes, bytes], ...]
 
 SMALL_BYTES: Final = 1 << 10
 """A spool may hold as many trajectories of this size as fit: each has its place in memory."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sealed:
-    """An encoded trajectory without an address.
-
-    Attributes:
-        fields: Of the stream entry.
-        size_bytes: Names and values together.
-    """
-
-    fields: Fields
-    size_bytes: int
-
-
-class Offered:
-    """A trajectory that has its number, for good.
-
-    Attributes:
-        seq: The number, from 1.
-        fields: Of the stream entry, without the address.
-        size_bytes: Names and values together.
-        answered_at: Monotonic seconds of the broker's last answer; None while there is none.
-    """
-
-    __slots__ = ("answered_at", "fields", "seq", "size_bytes")
-
-    def __init__(self, seq: int, fields: Fields, size_bytes: int) -> None:
-        self.seq = seq
-        self.fields = fields
-        self.size_bytes = size_bytes
-        self.answered_at: float | None = None
 
 
 class _Queued:
@@ -72,57 +44,6 @@ class _Queued:
         self.size_bytes = size_bytes
         self.fields = fields
         self.ordinal = ordinal
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxCounts:
-    """The books at one instant.
-
-    Attributes:
-        accepted: Trajectories whose end was marked, or that were cut.
-        steps: Environment steps in them.
-        sealing: Those that wait for rewards.
-        queued: Those sealed and never offered yet.
-        queued_bytes: Their size.
-        issued: Numbers given.
-        unanswered: Numbers that are offered and not answered by the broker.
-        dropped: Discarded by the drop policy.
-        quarantined: Given up because rewards were missing.
-        spooled: Whether a spool keeps what is queued and offered.
-        unsaved: Trajectories that the spool had no room for on its disk.
-    """
-
-    accepted: int
-    steps: int
-    sealing: int
-    queued: int
-    queued_bytes: int
-    issued: int
-    unanswered: int
-    dropped: int
-    quarantined: int
-    spooled: bool = False
-    unsaved: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxLimits:
-    """How much may wait.
-
-    Attributes:
-        max_entries: Entries that may be queued in memory.
-        max_bytes: Their size.
-        drop_policy: What `put` does when it is full.
-        block_timeout_s: Longest wait of `put` under "block"; then the newest is dropped.
-        spool_bytes: Size of what may be queued in the spool, if there is one, together with what
-            dead agents left beside it.
-    """
-
-    max_entries: int
-    max_bytes: int
-    drop_policy: DropPolicy
-    block_timeout_s: float | None
-    spool_bytes: int = 0
 
 
 class Outbox:

@@ -25,7 +25,8 @@ from rl4sys_stream.agent.handles import (
     TrajectoryHandle,
     settled_error,
 )
-from rl4sys_stream.agent.outbox import Outbox, Sealed
+from rl4sys_stream.agent.outbox import Outbox
+from rl4sys_stream.agent.parcels import Sealed
 from rl4sys_stream.agent.sealing import seal
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.errors import TrajectoryStateError, WireError

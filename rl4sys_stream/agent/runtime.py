@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from rl4sys_stream.agent.adoption import Adopter
-from rl4sys_stream.agent.outbox import Outbox, OutboxLimits
+from rl4sys_stream.agent.outbox import Outbox
+from rl4sys_stream.agent.parcels import OutboxLimits
 from rl4sys_stream.agent.recorder import Recorder
 from rl4sys_stream.agent.refresher import Refresher
 from rl4sys_stream.agent.sender import Sender

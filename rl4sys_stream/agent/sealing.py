@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl4sys_stream.agent.handles import ActionHandle, Segment
-from rl4sys_stream.agent.outbox import Sealed
+from rl4sys_stream.agent.parcels import Sealed
 from rl4sys_stream.wire.trajectory import BehaviorRun, Trajectory, encode_trajectory
 
 __all__ = ["seal", "to_trajectory"]

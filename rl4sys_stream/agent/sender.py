@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
-from rl4sys_stream.agent.outbox import Offered, Outbox
+from rl4sys_stream.agent.outbox import Outbox
+from rl4sys_stream.agent.parcels import Offered
 from rl4sys_stream.agent.session import Backoff, SenderSession
 from rl4sys_stream.broker.connection import AppendConnection
 from rl4sys_stream.broker.keys import ClientKeys

@@ -7,7 +7,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from rl4sys_stream.agent.outbox import Outbox, OutboxLimits
+from rl4sys_stream.agent.outbox import Outbox
+from rl4sys_stream.agent.parcels import OutboxLimits
 from rl4sys_stream.agent.spool.folder import SpoolFolder
 from rl4sys_stream.agent.spool.journal import SpoolJournal
 from rl4sys_stream.agent.spool.records import (

@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rl4sys_stream.agent.outbox import Offered, Outbox, OutboxLimits, Sealed
+from rl4sys_stream.agent.outbox import Outbox
+from rl4sys_stream.agent.parcels import Offered, OutboxLimits, Sealed
 from rl4sys_stream.agent.sender import Sender
 from rl4sys_stream.agent.session import Session
 from rl4sys_stream.agent.spool.folder import SpoolFolder

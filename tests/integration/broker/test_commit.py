@@ -1,135 +1,25 @@
 """The commit script on a real server: wholly or not at all, once, by the owner alone."""
 
-import threading
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
-from rl4sys_stream.broker.commit import Commit, CommitResult, Refusal, commit, new_commit_id
+from rl4sys_stream.broker.commit import CommitResult, Refusal
 from rl4sys_stream.broker.connection import Broker, BrokerAddress, Subscription
-from rl4sys_stream.broker.head import Counts, Head, ManifestEntry, read_head
+from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.keys import GROUP, ClientKeys
-from rl4sys_stream.broker.lease import Lease, token_epoch
+from rl4sys_stream.broker.lease import Lease
 from rl4sys_stream.broker.scripts import run_script
-from rl4sys_stream.broker.server_facts import read_identity
-from rl4sys_stream.broker.stage import stage
-from rl4sys_stream.broker.stream import TrajectoryStream
 from rl4sys_stream.errors import (
     BrokerError,
     BrokerFullError,
-    BrokerUnavailableError,
-    CommitRefusedError,
     FencedError,
 )
-from rl4sys_stream.testing import RedisServer, eventually
+from rl4sys_stream.testing import RedisServer
+from tests.integration.broker.bench import Bench, dump
 
 pytestmark = pytest.mark.integration
-
-
-def dump(broker: Broker, keys: ClientKeys) -> dict[str, tuple[bytes, bool]]:
-    """Every key of the client, byte for byte, pending lists included; and whether it expires."""
-    return {
-        key: (broker.call("DUMP", key), broker.call("PTTL", key) >= 0)
-        for key in broker.scan(keys.pattern)
-    }
-
-
-@dataclass
-class Bench:
-    """A client whose lease is held, with entries that were delivered to its worker."""
-
-    broker: Broker
-    keys: ClientKeys
-    lease: Lease
-    stream: TrajectoryStream
-
-    @classmethod
-    def of(cls, broker: Broker, client: str) -> "Bench":
-        """A fresh one."""
-        keys = ClientKeys(client)
-        lease = Lease(broker, keys, ttl_s=30)
-        assert lease.acquire()
-        stream = TrajectoryStream(broker, keys)
-        stream.ensure_group()
-        return cls(broker, keys, lease, stream)
-
-    def append(self, count: int, **fields: bytes) -> list[str]:
-        """Entries in the stream; their ids."""
-        pairs = [part for pair in fields.items() for part in pair] or ["x", "y"]
-        return [
-            self.broker.call("XADD", self.keys.traj, "*", "n", number, *pairs).decode()
-            for number in range(count)
-        ]
-
-    def deliver(self, count: int, **fields: bytes) -> list[str]:
-        """Entries that are pending; their ids."""
-        ids = self.append(count, **fields)
-        got: list[str] = []
-        while len(got) < count:
-            got += [e.entry_id for e in self.stream.read_new(count=count, block_ms=100)]
-        assert got == ids
-        return ids
-
-    def stage(self, version: int) -> tuple[str, str]:
-        """A staged model and checkpoint."""
-        token = self.lease.token
-        staged = (self.keys.model(version, token), self.keys.checkpoint(version, token))
-        for key in staged:
-            stage(self.broker, key, {"full": b"w" * 100}, ttl_s=100)
-        return staged
-
-    def work(self, version: int = 1, ids: tuple[str, ...] | list[str] = ()) -> Commit:
-        """A commit of `version`, staged, that settles `ids` as trained."""
-        token = self.lease.token
-        staged = self.stage(version)
-        old = read_head(self.broker, self.keys)
-        manifest = (*(old.manifest if old else ()), ManifestEntry(version, token, 0, 100))
-        commit_id = new_commit_id()
-        head = Head(
-            version,
-            token,
-            "line",
-            *staged,
-            manifest=manifest,
-            counts=Counts(trained=len(ids)),
-            commit=commit_id,
-        )
-        return Commit(
-            commit_id=commit_id,
-            token=token,
-            expect_version=old.version if old else 0,
-            expect_token=old.token if old else "",
-            expect_commit=old.commit if old else "",
-            head=head,
-            staged=staged,
-            settled=tuple(ids),
-            deleted=tuple(ids),
-            watermarks={"a": b'{"watermark":%d,"trained":%d}' % (len(ids), len(ids))},
-            metrics=b'{"version":%d}' % version,
-            notice=b'{"version":%d}' % version,
-        )
-
-    def commit(self, work: Commit) -> CommitResult:
-        """Carry it out."""
-        return commit(self.broker, self.keys, work)
-
-    def refused(self, work: Commit, reason: str) -> None:
-        """It is refused, and nothing at all has changed."""
-        before = dump(self.broker, self.keys)
-        subscription = Subscription(self.broker.address, self.keys.updates, timeout_s=5, name="t")
-        with pytest.raises(CommitRefusedError) as caught:
-            self.commit(work)
-        assert caught.value.reason == reason
-        assert dump(self.broker, self.keys) == before
-        assert subscription.get(0.05) is None
-        subscription.close()
-
-
-@pytest.fixture
-def bench(broker, client_name):
-    """A client with a lease and no head."""
-    return Bench.of(broker, client_name)
 
 
 def test_a_commit_settles_and_publishes_in_one_step(bench):
@@ -361,93 +251,6 @@ def test_four_thousand_entries_fit_into_one_commit(bench):
     assert bench.commit(work) == CommitResult(repeated=False, pending=4000)
     assert len(bench.broker.hash_all(bench.keys.seq)) == 4000
     assert [entry.entry_id for entry in bench.stream.addresses()] == ids[::2]
-
-
-def test_of_many_workers_one_gets_the_lease(broker_address, client_name):
-    """And its token is the fence."""
-    keys = ClientKeys(client_name)
-    start = threading.Barrier(8)
-    got: list[str] = []
-
-    def race() -> None:
-        broker = Broker(broker_address, name="t")
-        lease = Lease(broker, keys, ttl_s=30)
-        start.wait()
-        if lease.acquire():
-            got.append(lease.token)
-        broker.close()
-
-    threads = [threading.Thread(target=race) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    broker = Broker(broker_address, name="t")
-    assert len(got) == 1
-    assert broker.call("GET", keys.fence).decode() == got[0]
-    broker.close()
-
-
-def test_of_two_owners_only_the_last_commits(bench):
-    """Whoever holds the fence; the one before is refused even for a repeated or empty commit."""
-    rival = Bench(bench.broker, bench.keys, Lease(bench.broker, bench.keys, ttl_s=30), bench.stream)
-    ids = bench.deliver(2)
-    mine = bench.work(1, ids)
-    assert rival.lease.acquire(force=True)
-    theirs = rival.work(1, ids)
-    rival.commit(theirs)
-    bench.refused(mine, "FENCED")
-    bench.refused(replace(mine, head=None, staged=(), settled=(), deleted=()), "FENCED")
-    assert read_head(bench.broker, bench.keys) == theirs.head
-
-
-@pytest.mark.parametrize("gone", [("epoch",), ("epoch", "fence"), ("epoch", "fence", "head")])
-def test_an_epoch_is_never_handed_out_again(bench, gone):
-    """What is published below the lineage's epoch would be dropped for ever, as an older one's."""
-    broker, keys = bench.broker, bench.keys
-    ahead = 1 + token_epoch(bench.lease.token)
-    broker.call("SET", keys.epoch, ahead)
-    newer = Bench(broker, keys, Lease(broker, keys, ttl_s=30), bench.stream)
-    assert newer.lease.acquire(force=True)
-    newer.commit(newer.work(1, newer.deliver(1)))
-    broker.hash_set(keys.spec, {"lineage_epoch": str(token_epoch(newer.lease.token))})
-    broker.unlink(*(getattr(keys, name) for name in gone))
-    last = Lease(broker, keys, ttl_s=30)
-    assert last.acquire(force=True)
-    assert token_epoch(last.token) == token_epoch(newer.lease.token) + 1
-    assert last.acquire(force=True)
-    assert token_epoch(last.token) == token_epoch(newer.lease.token) + 2
-
-
-def test_what_a_worker_learned_from_another_server_process_is_not_committed():
-    """That one may have lost writes since; only a commit that is there already is confirmed."""
-    with RedisServer() as server:
-        broker = Broker(BrokerAddress.from_url(server.url), name="t")
-        bench = Bench.of(broker, "restarted")
-        done = replace(bench.work(1, bench.deliver(2)), expect_server=read_identity(broker))
-        bench.commit(done)
-        next_one = replace(bench.work(2, bench.deliver(2)), expect_server=read_identity(broker))
-        server.restart()
-        eventually(lambda: read_identity(broker) != "", ignoring=(BrokerUnavailableError,))
-        bench.refused(next_one, "STALE")
-        assert bench.commit(done).repeated
-        bench.commit(replace(next_one, expect_server=read_identity(broker)))
-        broker.close()
-
-
-def test_what_a_worker_learned_before_a_change_of_roles_is_not_committed():
-    """The process is the same, its history of writes is another's."""
-    with RedisServer(aof=None) as server:
-        broker = Broker(BrokerAddress.from_url(server.url), name="t")
-        bench = Bench.of(broker, "turned")
-        known = read_identity(broker)
-        work = replace(bench.work(1, bench.deliver(2)), expect_server=known)
-        broker.call("REPLICAOF", "127.0.0.1", "1")  # nobody there: its data stays
-        broker.call("REPLICAOF", "NO", "ONE")
-        assert read_identity(broker).split()[0] == known.split()[0]
-        bench.refused(work, "STALE")
-        bench.commit(replace(work, expect_server=read_identity(broker)))
-        broker.close()
 
 
 @pytest.fixture(scope="module")

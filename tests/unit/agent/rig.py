@@ -5,7 +5,8 @@ import threading
 import numpy as np
 
 from rl4sys_stream.agent.handles import ActionHandle, TrajectoryHandle
-from rl4sys_stream.agent.outbox import DropPolicy, Outbox, OutboxCounts, OutboxLimits
+from rl4sys_stream.agent.outbox import Outbox
+from rl4sys_stream.agent.parcels import DropPolicy, OutboxCounts, OutboxLimits
 from rl4sys_stream.agent.recorder import Recorder
 from rl4sys_stream.wire.trajectory import Trajectory, TrajectorySpec, decode_trajectory
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rl4sys_stream.agent.adoption import Adopter
-from rl4sys_stream.agent.outbox import OutboxLimits
+from rl4sys_stream.agent.parcels import OutboxLimits
 from rl4sys_stream.agent.session import Session
 from rl4sys_stream.agent.spool.folder import SpoolFolder
 from rl4sys_stream.broker.connection import AppendConnection, BrokerAddress

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl4sys_stream.agent.outbox import DropPolicy, Outbox, OutboxLimits, Sealed
+from rl4sys_stream.agent.outbox import Outbox
+from rl4sys_stream.agent.parcels import DropPolicy, OutboxLimits, Sealed
 from rl4sys_stream.agent.spool.journal import SpoolJournal
 from rl4sys_stream.clock import SystemClock
 from rl4sys_stream.testing import eventually
