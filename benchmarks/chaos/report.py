@@ -151,8 +151,9 @@ def _plot(path: Path, result: ChaosResult) -> None:
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
     kinds = sorted({fault.kind for fault in result.faults if fault.counts})
+    rows = max(0.17 * len(kinds), 1.5)  # inches: each kind's name needs its own
     figure, (top, bottom) = plt.subplots(
-        2, 1, sharex=True, figsize=(12, 7), height_ratios=(2, 1.6), layout="constrained"
+        2, 1, sharex=True, figsize=(12, 4 + rows), height_ratios=(4, rows), layout="constrained"
     )
     end_s = max(result.took_s, 1.0)
     edges = [BIN_S * i for i in range(int(end_s / BIN_S) + 2)]
