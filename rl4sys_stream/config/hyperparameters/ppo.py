@@ -18,8 +18,8 @@ class PPOParameters(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_f
     """How PPO (Schulman et al. 2017, arXiv:1707.06347) trains.
 
     Attributes:
-        learning_rate: Adam's step size for the actor, and for the critic unless it has its own.
-        critic_learning_rate: Adam's step size for the critic; None takes `learning_rate`.
+        critic_learning_rate: Adam's step size for the critic; None takes `learning_rate`, which is
+            the actor's.
         learning_rate_schedule: "constant", or "linear": both rates fall to 0 at `total_timesteps`.
         total_timesteps: Environment steps at which a linear schedule ends; read by it alone.
         n_steps: Environment steps, over all agents of the client, that one update trains on.
