@@ -1,7 +1,7 @@
 """The fixed part of a client's definition: what the registry compares, and agents act by."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,7 +10,12 @@ import orjson
 from rl4sys_stream.config.algorithms import check_actions, check_algorithm
 from rl4sys_stream.config.schema import check_keys, different_paths, read_struct, shown
 from rl4sys_stream.errors import ConfigError
-from rl4sys_stream.spaces import Box, Discrete, Space, space_from_json, space_to_json
+from rl4sys_stream.spaces import (
+    Space,
+    space_from_json,
+    space_to_json,
+    without_bounds,
+)
 
 __all__ = ["ClientSpec", "NetworkSpec"]
 
@@ -64,9 +69,9 @@ class ClientSpec:
         """
         check_algorithm(self.algorithm)
         for name in ("observation_space", "action_space"):
-            if not isinstance(getattr(self, name), Box | Discrete):
+            if not isinstance(getattr(self, name), Space):
                 raise ConfigError(
-                    f"expected a Box or Discrete of rl4sys_stream.spaces, not "
+                    f"expected a space of rl4sys_stream.spaces, not "
                     f"{shown(getattr(self, name))}; as_space() converts Gymnasium's",
                     path=name,
                 )
@@ -128,5 +133,14 @@ class ClientSpec:
             raise ConfigError(f"the client's spec is not JSON: {error}") from None
 
     def differences(self, other: "ClientSpec") -> tuple[str, ...]:
-        """Dotted paths, sorted, at which `other` differs: "network_architecture.activation"."""
-        return different_paths(self.to_json(), other.to_json())
+        """Dotted paths, sorted, at which `other` differs: "network_architecture.activation".
+
+        Bounds of observations do not count: nothing acts or learns by them, and an environment
+        states many that nobody writes into a file.
+        """
+        return different_paths(_compared(self), _compared(other))
+
+
+def _compared(spec: ClientSpec) -> dict[str, object]:
+    """What counts when specs are compared, as JSON-ready data."""
+    return replace(spec, observation_space=without_bounds(spec.observation_space)).to_json()
