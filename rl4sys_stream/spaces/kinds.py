@@ -65,7 +65,7 @@ def _bound(value: object, shape: tuple[int, ...]) -> float | tuple[float, ...] |
     if value is None:
         return None
     try:
-        bounds = np.asarray(value, dtype=np.float64)
+        bounds = np.asarray(value, dtype=np.float64) + 0.0  # no -0.0: equal specs, equal bytes
     except (OverflowError, TypeError, ValueError):
         bounds = np.array(np.nan)
     if np.isnan(bounds).any() or bounds.shape not in {(), shape, (math.prod(shape),)}:

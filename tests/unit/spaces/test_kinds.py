@@ -186,6 +186,7 @@ def test_bounds_are_one_number_where_they_are_the_same_for_all():
     assert Box((2, 2), np.zeros((2, 2)), [1, 2, 3, 4]) == Box((2, 2), 0.0, (1.0, 2.0, 3.0, 4.0))  # type: ignore[arg-type]
     assert Box((2,), (-np.inf, -np.inf)) == Box((2,))
     assert Box((2,), (0.0, 1.0), (1.0, 1.0)).low == (0.0, 1.0)
+    assert json.dumps(space_to_json(Box((2,), -0.0))) == json.dumps(space_to_json(Box((2,), 0.0)))
 
 
 def test_without_bounds_a_space_is_otherwise_the_same():
