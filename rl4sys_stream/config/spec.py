@@ -17,32 +17,65 @@ from rl4sys_stream.spaces import (
     without_bounds,
 )
 
-__all__ = ["ClientSpec", "NetworkSpec"]
+__all__ = ["Activation", "ClientSpec", "NetworkSpec"]
 
 Width = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 
+Activation = Literal["tanh", "relu", "leaky_relu", "elu", "silu", "gelu", "sigmoid"]
+
 
 class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Multilayer perceptrons: one for the actor and one for the critic, no shared layers.
+    """Multilayer perceptrons: one for the actor and one for the critic.
 
     Attributes:
         hidden_sizes: Widths of the actor's hidden layers, first to last; [] makes it linear.
-        activation: Of the hidden layers, in both networks.
-        critic_hidden_sizes: Widths of the critic's hidden layers; None: as the actor's.
+        activation: Of the hidden layers, in both networks. "leaky_relu" has slope 0.01 below 0,
+            "elu" the limit -1, "gelu" is the approximation by tanh.
+        critic_hidden_sizes: Widths of the critic's own hidden layers; None: as the actor's that it
+            does not share.
+        shared_layers: How many of the actor's hidden layers, from the first, are the critic's too;
+            its own follow them.
     """
 
     hidden_sizes: tuple[Width, ...] = (64, 64)
-    activation: Literal["tanh", "relu"] = "tanh"
+    activation: Activation = "tanh"
     critic_hidden_sizes: tuple[Width, ...] | None = None
+    shared_layers: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        """Refuse to share layers that do not exist.
+
+        Raises:
+            ConfigError: With the inequality in words.
+        """
+        layers = len(self.hidden_sizes)
+        if self.shared_layers > layers:
+            raise ConfigError(
+                f"the critic cannot share {self.shared_layers} hidden layers of an actor that has "
+                f"{layers}: shared_layers must be <= the length of hidden_sizes, which is {layers}",
+                path="shared_layers",
+            )
+
+    @property
+    def critic_own_sizes(self) -> tuple[int, ...]:
+        """Widths of the hidden layers that only the critic has, first to last."""
+        if self.critic_hidden_sizes is None:
+            return self.hidden_sizes[self.shared_layers :]
+        return self.critic_hidden_sizes
 
     def to_json(self) -> dict[str, object]:
-        """The network as JSON-ready data, every field present."""
+        """The network as JSON-ready data, every field present but for `shared_layers` of 0."""
         critic = self.critic_hidden_sizes
-        return {
+        data: dict[str, object] = {
             "hidden_sizes": list(self.hidden_sizes),
             "activation": self.activation,
             "critic_hidden_sizes": None if critic is None else list(critic),
         }
+        if self.shared_layers:
+            # Left out otherwise: readers that do not know the key can share a client as long as
+            # it does not matter, and what they registered stays equal.
+            data["shared_layers"] = self.shared_layers
+        return data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
