@@ -157,7 +157,10 @@ class ClientConfig:
             if f"network_architecture.{name}" in self.stated
         }
         defaults = {name: getattr(registered, name) for name in NetworkSpec.__struct_fields__}
-        return NetworkSpec(**{**defaults, **stated})
+        try:
+            return NetworkSpec(**{**defaults, **stated})
+        except ConfigError:  # a contradiction of what is stated with what is registered
+            return self.network
 
     def _check_sizes(self) -> None:
         entry = self.worker.max_entry_bytes
