@@ -29,6 +29,7 @@ from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import AgentHeartbeat
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.config import ClientConfig
+from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.telemetry import log_event
 
 __all__ = ["Runtime", "Tally", "new_agent_id"]
@@ -58,10 +59,10 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Dimensions:
-    """Sizes of flattened observations and of the action space."""
+    """Length of flattened observations, and what an action is."""
 
     obs_dim: int
-    n_actions: int
+    actions: ActionFormat
 
 
 def new_agent_id() -> str:
@@ -108,7 +109,7 @@ class Runtime:
         self.recorder = Recorder(
             self.outbox,
             obs_dim=dimensions.obs_dim,
-            n_actions=dimensions.n_actions,
+            actions=dimensions.actions,
             max_steps=settings.max_trajectory_steps,
             reward_timeout_s=settings.reward_timeout_s,
             reward_wait_steps=settings.reward_wait_steps,
