@@ -18,7 +18,7 @@ from rl4sys_stream.agent.outbox import Outbox
 from rl4sys_stream.agent.parcels import OutboxLimits
 from rl4sys_stream.agent.sender import Sender
 from rl4sys_stream.agent.session import AdoptedSession, Session
-from rl4sys_stream.agent.spool.folder import SpoolFolder, orphans
+from rl4sys_stream.agent.spool.folder import Orphans, SpoolFolder
 from rl4sys_stream.agent.spool.journal import SpoolJournal
 from rl4sys_stream.agent.spool.remains import tidy
 from rl4sys_stream.broker.connection import AppendConnection
@@ -91,7 +91,7 @@ class Adopter:
             clock: For everything that takes time.
             rng: For the jitter of the senders' pauses.
         """
-        self._base = base
+        self._orphans = Orphans(base, agent_id)
         self._agent_id = agent_id
         self._keys = keys
         self._settings = settings
@@ -132,7 +132,7 @@ class Adopter:
     def tidy(self) -> None:
         """Cut dead agents' spools down to what is used in them, and say what that takes."""
         self._tidy_at = self._clock.monotonic() + LOOK_S
-        left = tidy(self._base, self._agent_id)
+        left = tidy(self._orphans)
         adopted = self._adopted
         self._taken(left + (adopted.left_bytes() if adopted is not None else 0))
 
@@ -141,7 +141,7 @@ class Adopter:
         if now < self._look_at:
             return
         self._look_at = now + LOOK_S
-        for folder in orphans(self._base, self._agent_id):
+        for folder in self._orphans:
             if self._stopped:
                 folder.release()
                 return
@@ -243,6 +243,7 @@ class Adopter:
         adopted, self._adopted = self._adopted, None
         if adopted is not None:
             adopted.outbox.detach()
+        self._orphans.disown()
 
 
 def _is_done(adopted: _Adopted) -> bool:

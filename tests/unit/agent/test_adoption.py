@@ -5,6 +5,7 @@ import random
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,12 @@ import pytest
 from rl4sys_stream.agent.adoption import Adopter
 from rl4sys_stream.agent.parcels import OutboxLimits
 from rl4sys_stream.agent.session import Session
-from rl4sys_stream.agent.spool.folder import SpoolFolder
 from rl4sys_stream.broker.connection import AppendConnection, BrokerAddress
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.config import AgentSettings
 from tests.unit.agent.rig import ManualClock
 from tests.unit.agent.spool.operations import Life
+from tests.unit.agent.spool.test_locks import forked, is_free
 
 NOWHERE = BrokerAddress.from_url("redis://127.0.0.1:1", {})
 
@@ -51,14 +52,6 @@ def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate()]
 
 
-def is_free(folder: Path) -> bool:
-    """Whether the next agent can adopt it."""
-    found = SpoolFolder.adopt(folder)
-    if found is not None:
-        found.release()
-    return found is not None
-
-
 def test_an_orphan_is_somebodys_until_the_agent_stops(tmp_path):
     """Then it is the next agent's."""
     folder = leave(tmp_path, 3)
@@ -88,6 +81,28 @@ def test_an_agent_that_stops_while_it_looks_for_orphans_holds_none(tmp_path, cal
     assert adopter.heartbeat() is None
     assert is_free(folder)
     assert "rl4sys-agent-send" not in threads()
+
+
+def test_a_child_that_is_forked_off_during_a_look_keeps_no_orphan(tmp_path):
+    """Its parent is killed; the next agent does not wait for the child's end."""
+    folder = leave(tmp_path, 3)
+    adopter = make(tmp_path)
+    adopter.tidy()  # so that the next reading is that of the look
+    read = os.pread
+    with ExitStack() as children, pytest.MonkeyPatch.context() as patch:
+
+        def fork(*arguments: int) -> bytes:
+            patch.undo()
+            children.enter_context(forked(adopter.orphan))
+            return read(*arguments)
+
+        patch.setattr("os.pread", fork)
+        adopter.turn()
+        assert adopter._adopted is not None
+        os.close(adopter._adopted.journal.folder._lock)  # as the kernel does for a killed process
+        adopter._adopted.journal.folder._lock = -1
+        assert is_free(folder)
+    adopter.stop()
 
 
 def test_what_dead_agents_take_is_told_while_it_lasts(tmp_path):

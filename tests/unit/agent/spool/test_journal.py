@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rl4sys_stream.agent.spool.folder import SpoolFolder, orphans
+from rl4sys_stream.agent.spool.folder import Orphans, SpoolFolder
 from rl4sys_stream.agent.spool.journal import SpoolJournal
 from rl4sys_stream.errors import SpoolError
 from tests.unit.agent.rig import ManualClock
@@ -184,7 +184,7 @@ def test_an_agent_that_is_being_born_is_not_taken_for_dead(tmp_path, patch):
     def look() -> None:
         with pytest.MonkeyPatch.context() as undisturbed:
             undisturbed.setattr("fcntl.flock", flock)
-            for folder in orphans(tmp_path, "other"):
+            for folder in Orphans(tmp_path, "other"):
                 found.append(folder.path.name)
                 folder.remove()
 
@@ -209,11 +209,11 @@ def test_an_agent_that_is_being_born_is_not_taken_for_dead(tmp_path, patch):
 def test_a_living_agents_folder_is_adopted_by_nobody_and_a_dead_ones_by_one(tmp_path):
     """Two agents in one folder, also of one process."""
     life = Life(tmp_path)
-    assert list(orphans(tmp_path, "other")) == []
+    assert list(Orphans(tmp_path, "other")) == []
     life.die()
-    (adopted,) = orphans(tmp_path, "other")
-    assert list(orphans(tmp_path, "third")) == []
-    assert list(orphans(tmp_path, "agent")) == []
+    (adopted,) = Orphans(tmp_path, "other")
+    assert list(Orphans(tmp_path, "third")) == []
+    assert list(Orphans(tmp_path, "agent")) == []
     adopted.remove()
     assert list(tmp_path.iterdir()) == []
     assert SpoolFolder.adopt(tmp_path / "agent") is None
