@@ -162,6 +162,35 @@ def test_a_segment_that_could_not_be_begun_leaves_nothing_behind(tmp_path, patch
     life.die()
 
 
+@pytest.mark.parametrize("what", ["room", "writes", "syncs"])
+def test_a_segment_that_could_be_neither_begun_nor_deleted_blocks_and_hides_nothing(
+    tmp_path, patch, what
+):
+    """As where a file system becomes read-only for a while, and is made good again."""
+    disk = Disk(patch)
+    life = Life(tmp_path, fsync=True)
+    while len(life.files()) < 2:
+        life.do(("end", 1))
+    setattr(disk, what, False)
+    disk.removals = False
+    before = len(life.files())
+    while len(life.files()) == before:
+        life.do(("end", 1))
+        life.clock.now_s += 2
+    setattr(disk, what, True)
+    unsaved = life.journal.unsaved
+    for attempt in range(6):
+        life.clock.now_s += 2
+        life.do(("offer", 1))
+        with recovered(lay_out(tmp_path / f"copy{attempt}", life.files())) as journal:
+            assert journal is not None
+            assert journal.state.issued == life.state.issued, "no number is given twice"
+        life.do(("end", 1))
+    assert life.journal.unsaved == unsaved
+    assert life.state.issued > 3
+    life.die()
+
+
 def test_a_folder_that_cannot_be_written_to_is_refused_with_the_settings_name(tmp_path):
     """The next move is in the message; permissions do not stop root, so a file stands in the way.
 
