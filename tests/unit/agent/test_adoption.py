@@ -15,8 +15,10 @@ from rl4sys_stream.agent.parcels import OutboxLimits
 from rl4sys_stream.agent.session import Session
 from rl4sys_stream.broker.connection import AppendConnection, BrokerAddress
 from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.registry import AgentHeartbeat
 from rl4sys_stream.config import AgentSettings
 from tests.unit.agent.rig import ManualClock
+from tests.unit.agent.spool.disk import Disk
 from tests.unit.agent.spool.operations import Life
 from tests.unit.agent.spool.test_locks import forked, is_free
 
@@ -103,6 +105,77 @@ def test_a_child_that_is_forked_off_during_a_look_keeps_no_orphan(tmp_path):
         adopter._adopted.journal.folder._lock = -1
         assert is_free(folder)
     adopter.stop()
+
+
+def all_dropped(base: Path) -> Path:
+    """The folder of an agent that has nothing to offer, and books that nobody knows."""
+    life = Life(base)
+    life.do(("end", 2))
+    life.do(("drop", 2))
+    life.die()
+    return life.folder
+
+
+def tell(adopter: Adopter) -> AgentHeartbeat:
+    """Take its report to the broker; what that says."""
+    said = adopter.heartbeat()
+    assert said is not None
+    adopter.reported([said])
+    return said
+
+
+def test_a_folder_goes_when_the_broker_knows_how_its_books_ended(tmp_path):
+    """An agent that stops before that leaves it to the next one: else the last report is stale."""
+    folder = all_dropped(tmp_path)
+    first = make(tmp_path)
+    first.turn()
+    assert not tell(first).closed
+    first.turn()
+    said = first.heartbeat()
+    assert said is not None
+    assert said.closed
+    first.stop()
+    assert is_free(folder)
+    second = make(tmp_path)
+    second.turn()
+    second.turn()
+    assert (tell(second).closed, tell(second).dropped) == (True, 2)
+    second.stop()
+    assert not folder.exists()
+
+
+def test_a_report_from_before_the_end_does_not_free_a_folder(tmp_path):
+    """The adopter may have finished while the report was on its way."""
+    folder = all_dropped(tmp_path)
+    adopter = make(tmp_path)
+    adopter.turn()
+    before = adopter.heartbeat()
+    assert before is not None
+    adopter.turn()
+    adopter.reported([before])
+    adopter.turn()
+    assert folder.exists()
+    assert adopter.count == 0
+    adopter.stop()
+
+
+def test_a_folder_that_cannot_be_deleted_is_adopted_once(tmp_path):
+    """Else each turn would begin with the same one again, and others never get theirs."""
+    folder = all_dropped(tmp_path)
+    adopter = make(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        Disk(patch).removals = False
+        adopter.turn()
+        adopter.turn()
+        tell(adopter)
+        for _ in range(3):
+            adopter.turn()
+            assert adopter.heartbeat() is None
+            assert adopter.count == 1
+    assert folder.exists()
+    adopter._look_at = 0.0  # a while later
+    adopter.turn()
+    assert not folder.exists()
 
 
 def test_what_dead_agents_take_is_told_while_it_lasts(tmp_path):
