@@ -16,7 +16,7 @@
     │   ├── BrokerUnavailableError  cannot be reached, or the connection broke
     │   ├── BrokerAuthError         refused the user or the password
     │   ├── BrokerFullError         out of memory under noeviction
-    │   ├── BrokerUnsuitableError   too old, evicts keys, or is read-only
+    │   ├── BrokerUnsuitableError   too old, evicts keys, or takes no writes
     │   └── ServerStartError        the embedded server did not start
     ├── SpoolError                  an agent's spool on disk cannot be written or read
     ├── UnknownClientError          no such client in the registry
@@ -200,7 +200,7 @@ class BrokerFullError(BrokerError):
 
 
 class BrokerUnsuitableError(BrokerError):
-    """The broker is too old, evicts keys, or is a read-only replica."""
+    """The broker is too old, evicts keys, or takes no writes (a replica, or without its own)."""
 
 
 class ServerStartError(BrokerError):
