@@ -16,6 +16,7 @@ from rl4sys_stream.algorithms.base import Algorithm
 from rl4sys_stream.algorithms.registry import make_algorithm
 from rl4sys_stream.broker.connection import Broker, BrokerAddress
 from rl4sys_stream.broker.head import Counts, Head, read_head
+from rl4sys_stream.broker.key_types import require_key_types
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.lease import Lease
 from rl4sys_stream.broker.ledger import LedgerRecord, read_ledgers
@@ -96,7 +97,7 @@ class Worker:
             ConfigError: The definition cannot work or contradicts the registration.
             NonFiniteError: Updates kept failing.
             UnknownVersionError: The head's checkpoint is gone.
-            CommitRefusedError: BADTYPE: something else stands in the place of one of its keys.
+            KeyTypeError: Something else stands in the place of one of its keys.
             LedgersLostError: Watermarks are gone that the head counts on.
         """
         try:
@@ -104,8 +105,6 @@ class Worker:
                 try:
                     self._tenure()
                 except CommitRefusedError as error:
-                    if error.reason == "BADTYPE":
-                        raise  # beginning again would compute the same update for ever
                     # Not ours any more, or not what we started from: begin again at the head.
                     self._log.set("worker.commit", "refused", reason=error.reason, error=error)
                 except BrokerError as error:
@@ -130,6 +129,8 @@ class Worker:
             log_event(logger, logging.WARNING, "worker.report_failed", state=state, error=error)
 
     def _tenure(self) -> None:
+        # What a broker refuses on account of a key sounds like a broker that will come back.
+        require_key_types(self._broker, self._keys)
         plan = self._wait_for_plan()
         if plan is None:
             return

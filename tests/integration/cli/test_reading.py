@@ -186,6 +186,19 @@ def test_a_damaged_client_is_found_by_doctor(run, redis_url):
     application.close()
 
 
+def test_doctor_names_a_key_in_whose_place_something_else_stands(run, redis_url, client_name):
+    """The broker's own words do not say which one it is."""
+    application = Application(redis_url, client_name)
+    broker, keys = application.broker, application.keys
+    broker.call("SET", keys.seq, "a note")
+    assert f"FAULT client {client_name}: {keys.seq} is a string, not a hash" in (
+        run("doctor", redis_url=redis_url).out
+    )
+    broker.call("SREM", "rl4sys:clients", client_name)
+    broker.unlink(*list(broker.scan(keys.pattern)))
+    application.close()
+
+
 def test_an_open_balance_fails_the_audit(run, redis_url, client_name):
     """Two were sent for good and are nowhere: the command says so with its exit code."""
     application = Application(redis_url, client_name)
