@@ -40,5 +40,5 @@ def wrong_type(what: str) -> KeyTypeError:
     """The error for a key of which `what` is wrong."""
     return KeyTypeError(
         f"{what}: it was written by something else. RENAME it if it is worth keeping, else UNLINK "
-        "it; then start the worker again"
+        "it; then try again"
     )
