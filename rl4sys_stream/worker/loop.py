@@ -8,7 +8,8 @@ failing.
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 
@@ -30,8 +31,10 @@ from rl4sys_stream.errors import (
     BrokerError,
     BrokerUnavailableError,
     CommitRefusedError,
+    DigestError,
     LedgersLostError,
     StreamError,
+    UnknownVersionError,
 )
 from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.worker.checkpoint import read_checkpoint
@@ -223,7 +226,8 @@ class Worker:
         head = read_head(self._broker, self._keys)
         statistics = RolloutStatistics()
         if head is not None:
-            state, statistics = read_checkpoint(self._broker, head.checkpoint)
+            with self._belonging_to(head):
+                state, statistics = read_checkpoint(self._broker, head.checkpoint)
             algorithm.load_state(state)
         log_event(
             logger,
@@ -244,8 +248,10 @@ class Worker:
         stream.ensure_group()
         self._retire_agents(plan, token)
         intake = _make_intake(stream, plan)
+        with self._belonging_to(head):
+            ledgers = self._read_ledgers(head)
         books = Books(
-            self._read_ledgers(head),
+            ledgers,
             head.counts if head else Counts(),
             lineage_epoch=plan.lineage_epoch,
             max_policy_lag=plan.settings.max_policy_lag,
@@ -267,6 +273,23 @@ class Worker:
             Session(tenure, algorithm, head, statistics, books, intake).run()
         finally:
             reader.close()
+
+    @contextmanager
+    def _belonging_to(self, head: Head | None) -> Iterator[None]:
+        """Read what belongs to `head`; what is gone with a head that was replaced is no damage.
+
+        A reset, a newer worker, a broker that went back in time: all of them may come between.
+        """
+        try:
+            yield
+        except (UnknownVersionError, DigestError, LedgersLostError) as error:
+            if read_head(self._broker, self._keys) == head:
+                raise
+            raise CommitRefusedError(
+                f"{self._keys.client}: another head has come while what belongs to the last one "
+                f"was read ({error})",
+                reason="STALE",
+            ) from error
 
     def _read_ledgers(self, head: Head | None) -> Mapping[str, LedgerRecord]:
         """The watermarks, if all are there that the head counts on.
