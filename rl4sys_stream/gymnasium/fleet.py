@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import iterate
@@ -78,13 +79,22 @@ def make_fleet(environments: Environments) -> Fleet:
         return _Several([make_environment(environments)], own=True)
     if isinstance(environments, VectorEnv):
         return _Vector(environments)
-    several = environments if isinstance(environments, Sequence) else (environments,)
-    if not several or not all(hasattr(env, "step") and hasattr(env, "reset") for env in several):
-        raise UsageError(
-            "expected an environment, a vector environment, a list of environments or an id, not "
-            f"{environments!r}"
-        )
-    return _Several(several, own=False)
+    if isinstance(environments, gymnasium.Env):
+        return _Several((environments,), own=False)
+    if _are_environments(environments):
+        return _Several(environments, own=False)
+    raise UsageError(
+        "expected an environment, a vector environment, a list of environments or an id, not "
+        f"{environments!r}"
+    )
+
+
+def _are_environments(value: object) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and bool(value)
+        and all(isinstance(env, gymnasium.Env) for env in value)
+    )
 
 
 class _Several:
