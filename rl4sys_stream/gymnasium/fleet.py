@@ -172,13 +172,15 @@ class _Vector:
         observations, rewards, terminated, truncated, infos = self._env.step(batch)
         ended = np.logical_or(terminated, truncated)
         rows = self._rows(observations)
+        masks = _masks(infos, self._env.num_envs)
         finals: Sequence[Any] = rows
         if self._mode == "SameStep":
             finals = infos.get("final_obs", rows)
         elif self._mode == "Disabled" and ended.any():
             observations, infos = self._env.reset(options={"reset_mask": ended})
             rows = self._rows(observations)
-        masks = _masks(infos, self._env.num_envs)
+            fresh = _masks(infos, self._env.num_envs)
+            masks = [fresh[i] if ended[i] else masks[i] for i in range(self._env.num_envs)]
         return [
             Moment(
                 observation=rows[i],
