@@ -299,11 +299,17 @@ class Refresher:
         news = self._session.news
         if not news.wanted or commit == self._settled_by:
             return
-        (ledger,) = self._broker.hash_get(self._keys.seq, self._names["agent"])
         try:
+            (ledger,) = self._broker.hash_get(self._keys.seq, self._names["agent"])
             news.tell(ledger)
+        except BrokerUnavailableError:
+            raise
         except StreamError as error:
+            # Whoever waits for it waits; models and trajectories are not to suffer.
             self._session.last_error = str(error)
+            self._states.set("agent.settlement", "refused", level=logging.ERROR, error=error)
+        else:
+            self._states.set("agent.settlement", "accepted", level=logging.DEBUG)
         self._settled_by = commit
 
     def _follow_lineage(self, head_lineage: str) -> None:

@@ -16,10 +16,13 @@ class Counting(gymnasium.Env[Any, Any]):
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (OBS_DIM,), np.float32)
     action_space = gymnasium.spaces.Discrete(N_ACTIONS)
 
-    def __init__(self, number: int = 0, *, length: int = 3, end: str = "truncated") -> None:
+    def __init__(
+        self, number: int = 0, *, length: int = 3, end: str = "truncated", draws: bool = True
+    ) -> None:
         self.number = number
         self.length = length + number
         self.end = end
+        self.draws = draws
         self.episode = -1
         self.at = 0
         self.seeds: list[int | None] = []
@@ -39,6 +42,14 @@ class Counting(gymnasium.Env[Any, Any]):
         over = self.end != "never" and self.at >= self.length
         terminated, truncated = over and self.end == "terminated", over and self.end == "truncated"
         return self._show(), float(self.at), terminated, truncated, self._info()
+
+    def render(self) -> Any:
+        """A bar that grows by a tenth with each step, 960 pixels wide."""
+        if not self.draws:
+            return None
+        picture = np.full((640, 960, 3), 255, np.uint8)
+        picture[280:360, : 96 * self.at] = (11, 105, 163)
+        return picture
 
     def _show(self) -> Any:
         return np.array([self.number, self.episode, self.at], np.float32)

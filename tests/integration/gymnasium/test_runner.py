@@ -1,13 +1,15 @@
 """What a runner records of environments in every form."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
+from PIL import Image
 
-from rl4sys_stream.errors import UsageError
-from rl4sys_stream.gymnasium import EpisodeRecord, Runner, evaluate, play
+from rl4sys_stream.errors import ConfigError, UsageError
+from rl4sys_stream.gymnasium import EpisodeRecord, Runner, evaluate, film, play
 from rl4sys_stream.testing import eventually
 from rl4sys_stream.wire.trajectory import End
 from tests.integration.agent.world import N_ACTIONS, Sent, World, weights
@@ -138,6 +140,13 @@ def test_evaluation_records_nothing(world: World, form: str) -> None:
     assert status.accepted == status.open == 0
 
 
+def test_short_episodes_do_not_count_more_in_an_evaluation(world: World) -> None:
+    """A fall ends an episode early; whoever takes the first ones to end measures falls."""
+    with world.agent() as agent:
+        found = evaluate([Counting(0, length=2), Counting(1, length=19)], agent, episodes=4)
+    assert sorted(found.lengths) == [2, 2, 20, 20]
+
+
 def test_an_evaluation_without_end_is_stopped(world: World) -> None:
     """A policy that has learned nothing may walk in circles for ever."""
     with world.agent() as agent:
@@ -153,6 +162,27 @@ def test_an_evaluation_names_the_version_that_acted(world: World) -> None:
         world.publish(3, weights(2))
         assert agent.wait_for_model(5)
         assert evaluate(Counting(), agent, episodes=1).version == 3
+
+
+def test_a_film_shows_an_episode_from_its_begin_to_its_end(world: World, tmp_path: Path) -> None:
+    """One picture for each step and the last, and nothing of it is recorded."""
+    path = tmp_path / "film.gif"
+    with world.agent() as agent:
+        made = film(lambda _: Counting(length=6), agent, path, episodes=2)
+        assert agent.status().accepted == agent.status().open == 0
+    assert made.returns == (21.0, 21.0)
+    assert (made.filmed, made.steps, made.size_bytes) == (21.0, 6, path.stat().st_size)
+    with Image.open(path) as shown:
+        assert shown.n_frames == 7  # type: ignore[attr-defined]  # a GIF's
+        assert shown.size == (480, 320)
+
+
+def test_an_environment_that_draws_nothing_is_not_filmed(world: World, tmp_path: Path) -> None:
+    """In words, after the episodes and before anything is written."""
+    path = tmp_path / "film.gif"
+    with world.agent() as agent, pytest.raises(ConfigError, match="draws no pictures"):
+        film(lambda _: Counting(draws=False), agent, path, episodes=1)
+    assert not path.exists()
 
 
 def test_what_cannot_be_played_is_refused_in_words(world: World) -> None:
