@@ -10,6 +10,7 @@ import re
 import secrets
 import socket
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from rl4sys_stream.agent.recorder import Recorder
 from rl4sys_stream.agent.refresher import Refresher
 from rl4sys_stream.agent.sender import Sender
 from rl4sys_stream.agent.session import Session
+from rl4sys_stream.agent.settlement import Settlement
 from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.agent.spool.journal import SpoolJournal
 from rl4sys_stream.agent.status import AgentStatus
@@ -121,7 +123,7 @@ class Runtime:
         self._clock = clock
         self._started_ms = clock.wall_ms()
         self._closed = False
-        self._left_in_spool = self._given_up = False
+        self._left_in_spool = self._given_up = self._told = False
         self._abandoned = False
         rng = random.Random(self.agent_id)  # noqa: S311 - jitter
 
@@ -195,9 +197,12 @@ class Runtime:
         """The agent object is gone. Called by the garbage collector, so nothing is done here."""
         self._abandoned = True
 
-    def _reported(self) -> None:
+    def _reported(self, said: Sequence[AgentHeartbeat]) -> None:
+        self._told |= any(
+            one.agent_id == self.agent_id and one.closed and not one.spooled for one in said
+        )
         if self._adopter is not None:
-            self._adopter.reported()
+            self._adopter.reported(said)
 
     def _changed(self) -> None:
         self._sender.nudge()
@@ -236,7 +241,7 @@ class Runtime:
         self._given_up = self._left_in_spool
         if self._adopter is not None:
             self._adopter.stop()
-        self.outbox.close_journal()
+        self.outbox.close_journal(told=self._told)
         return delivered
 
     def flush(self, timeout_s: float) -> bool:
@@ -284,6 +289,17 @@ class Runtime:
             refused=session.refused,
             broker=session.state,
             spooled=self._left_in_spool if self._closed else counts.spooled,
+        )
+
+    def settlement(self) -> Settlement:
+        """What became of this agent's steps; from the first call on the refresher looks at it."""
+        news, counts = self.session.news, self.outbox.counts()
+        news.wanted = True
+        return Settlement(
+            accepted=counts.accepted,
+            accepted_steps=counts.steps,
+            lost=counts.dropped + counts.quarantined,
+            settled=news.settled,
         )
 
     def status(self) -> AgentStatus:
