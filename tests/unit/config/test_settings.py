@@ -45,7 +45,8 @@ def test_every_field_is_documented_on_its_class(kind):
         (PPOParameters, "learning_rate_schedule", "cosine", 'one of "constant", "linear"'),
         (NetworkSpec, "hidden_sizes", [64, 0], "a list, each element an integer >= 1"),
         (NetworkSpec, "hidden_sizes", 64, "a list, each element an integer >= 1"),
-        (NetworkSpec, "activation", "gelu", 'one of "relu", "tanh"'),
+        (NetworkSpec, "activation", "swish", 'one of "elu", "gelu", "leaky_relu", "relu"'),
+        (NetworkSpec, "shared_layers", -1, "an integer >= 0"),
         (AgentSettings, "drop_policy", "drop", 'one of "block", "drop_newest", "drop_oldest"'),
         (WorkerSettings, "max_policy_lag", 0, "an integer >= 1"),
         (WorkerSettings, "max_commit_entries", 4001, "an integer >= 1 and <= 4000"),
@@ -89,6 +90,14 @@ def test_minibatches_of_one_step_are_refused_while_advantages_are_normalised():
     with pytest.raises(ConfigError, match="batch_size must be >= 2"):
         PPOParameters(batch_size=1)
     assert PPOParameters(batch_size=1, normalize_advantage=False).batch_size == 1
+
+
+def test_more_shared_layers_than_the_actor_has_are_refused():
+    """All of them may be shared: the critic's own part is then linear."""
+    with pytest.raises(ConfigError, match=r"shared_layers must be <= .* which is 2") as caught:
+        NetworkSpec(hidden_sizes=(64, 64), shared_layers=3)
+    assert caught.value.path == "shared_layers"
+    assert NetworkSpec(hidden_sizes=(64, 64), shared_layers=2).critic_own_sizes == ()
 
 
 @pytest.mark.parametrize("schedule", ["learning_rate_schedule", "clip_range_schedule"])
