@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -57,6 +57,7 @@ def on_policy(rewards: NDArray[np.float32], values: NDArray[np.float32]) -> VTra
     )
 
 
+@settings(deadline=None)
 @given(steps=st.integers(1, 40), seed=st.integers(0, 1000))
 def test_where_nothing_lags_it_is_generalised_advantage_estimation(steps: int, seed: int) -> None:
     """So switching it on changes nothing for agents that keep up."""
@@ -69,6 +70,7 @@ def test_where_nothing_lags_it_is_generalised_advantage_estimation(steps: int, s
     assert (found.weights == 1.0).all()
 
 
+@settings(deadline=None)
 @given(
     steps=st.integers(1, 30),
     seed=st.integers(0, 1000),
