@@ -50,7 +50,7 @@ class Refresher:
         session: Session,
         sweep: Callable[[], None],
         heartbeats: Callable[[], Sequence[AgentHeartbeat]],
-        reported: Callable[[], None],
+        reported: Callable[[Sequence[AgentHeartbeat]], None],
         changed: Callable[[], None],
         clock: Clock,
         rng: random.Random,
@@ -66,7 +66,7 @@ class Refresher:
             session: Shared with the sender.
             sweep: Gives up on overdue rewards; called with every heartbeat, broker or not.
             heartbeats: What to report, of this agent and of the dead one that it has adopted.
-            reported: Called when all of that was taken.
+            reported: Called with all of that when the broker has it.
             changed: Tells the sender that the session has changed.
             clock: For what is due when.
             rng: For the jitter of the pauses.
@@ -165,9 +165,10 @@ class Refresher:
             self._poll_at = 0.0
 
     def _report(self) -> None:
-        for heartbeat in self._heartbeats():
+        heartbeats = self._heartbeats()
+        for heartbeat in heartbeats:
             write_heartbeat(self._broker, self._keys, heartbeat)
-        self._reported()
+        self._reported(heartbeats)
 
     def _beat(self) -> None:
         if not (self._session.registered or self._session.refused):
