@@ -7,10 +7,14 @@ written out, since autograd takes three times as long as this arithmetic.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 import torch
 from torch import Tensor
+
+from rl4sys_stream.algorithms.networks import MLP, GaussianActor
+from rl4sys_stream.spaces.actions import ActionFormat
 
 __all__ = [
     "ActionDistribution",
@@ -20,6 +24,7 @@ __all__ = [
     "MakeDistribution",
     "MultiCategorical",
     "log_policy",
+    "make_distribution",
 ]
 
 FORBIDDEN_LOGIT: Final = -1e9
@@ -190,3 +195,17 @@ class DiagonalGaussian:
         by_log_std = (by_log_probs * (self._squares - 1.0)).sum(dim=0)
         self._log_std_gradient.copy_(by_log_std - by_entropy_losses * len(by_log_probs))
         return by_log_probs * self._z * self._inverse_std
+
+
+def make_distribution(actions: ActionFormat, actor: MLP) -> MakeDistribution:
+    """What to make of the outputs of `actor` where actions are such.
+
+    Args:
+        actions: The client's.
+        actor: With `actions.choices` outputs; for real-valued actions `actions.dim` and deviations.
+    """
+    if isinstance(actor, GaussianActor):
+        return partial(DiagonalGaussian, actor.log_std, actor.log_std_gradient)
+    if actions.single:
+        return Categorical
+    return partial(MultiCategorical, FactorLayout(actions.nvec))

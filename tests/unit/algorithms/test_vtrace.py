@@ -145,7 +145,7 @@ def test_constant_ratios_of_a_half_weigh_each_error_by_a_half() -> None:
 
 
 def test_trajectories_of_all_ends_are_corrected_each_by_itself() -> None:
-    """In a rollout: the learner's probabilities before the update, against those that were logged."""
+    """In a rollout: the learner's probabilities before the update against those logged."""
     ppo = make_ppo(3)
     trajectories = [sample.trajectory for sample in mixed_samples(5, masked=True)]
     correction = Correction(ppo._log_probs, rho_bar=1.5, c_bar=0.7)
