@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rl4sys_stream.spaces import Box, Discrete, MultiDiscrete
 
@@ -73,9 +73,9 @@ class IdentityMultiDiscrete:
         for _ in range(self.episode_steps):
             yield np.array([rng.randrange(n) for n in self.nvec])
 
-    def reward(self, observation: NDArray[np.int64], action: NDArray[np.int64]) -> float:
+    def reward(self, observation: ArrayLike, action: ArrayLike) -> float:
         """The share of choices that are right."""
-        return float((observation == action).mean())
+        return float(np.equal(observation, action).mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +105,9 @@ class IdentityBox:
         for _ in range(self.episode_steps):
             yield np.array([rng.uniform(-1.0, 1.0) for _ in range(self.dim)], np.float32)
 
-    def reward(self, observation: NDArray[np.float32], action: NDArray[np.float32]) -> float:
+    def reward(self, observation: ArrayLike, action: ArrayLike) -> float:
         """The mean squared distance, negated."""
-        return -float(np.square(observation - action).mean())
+        return -float(np.square(np.subtract(observation, action)).mean())
 
 
 @dataclass(frozen=True, slots=True)
