@@ -90,6 +90,7 @@ class Refresher:
         self._spec: ClientSpec | None = None
         self._head_lineage = ""
         self._known_token = ""
+        self._settled_by: bytes | None = None
         self._refused_model: tuple[bytes, bytes] | None = None
         self._refused_until = 0.0
         self._register_at = self._poll_at = self._heartbeat_at = self._sweep_at = 0.0
@@ -238,6 +239,7 @@ class Refresher:
                 by="the worker's definition, or the first registration",
             )
         self._session.overruled = paths
+        self._session.news.tell_definition(registration.spec.algorithm, registration.definition)
 
     def _follow_definition(self) -> None:
         """Look again at what counts when a model is a new worker's: that one has its definition.
@@ -278,8 +280,8 @@ class Refresher:
 
     def _follow_head(self) -> None:
         """Take over what the newest commit says: lineage, retained tail, model."""
-        lineage, retained, version, token = self._broker.hash_get(
-            self._keys.head, "lineage", "retained", "version", "token"
+        lineage, retained, version, token, commit = self._broker.hash_get(
+            self._keys.head, "lineage", "retained", "version", "token", "commit"
         )
         self._session.retained = int(retained) if retained and retained.isdigit() else 0
         self._follow_lineage(lineage.decode("utf-8", "replace") if lineage else "")
@@ -291,6 +293,25 @@ class Refresher:
         if behind and not looked_at:
             self._refresh(newest)
         self._follow_definition()
+        self._follow_settlement(commit)
+
+    def _follow_settlement(self, commit: bytes | None) -> None:
+        """After the model, so that whoever waits for the learner goes on with what it learned."""
+        news = self._session.news
+        if not news.wanted or commit == self._settled_by:
+            return
+        try:
+            (ledger,) = self._broker.hash_get(self._keys.seq, self._names["agent"])
+            news.tell(ledger)
+        except BrokerUnavailableError:
+            raise
+        except StreamError as error:
+            # Whoever waits for it waits; models and trajectories are not to suffer.
+            self._session.last_error = str(error)
+            self._states.set("agent.settlement", "refused", level=logging.ERROR, error=error)
+        else:
+            self._states.set("agent.settlement", "accepted", level=logging.DEBUG)
+        self._settled_by = commit
 
     def _follow_lineage(self, head_lineage: str) -> None:
         """Offer everything again if the training history has changed or gone.
