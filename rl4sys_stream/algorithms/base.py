@@ -4,18 +4,20 @@ The worker runs this loop and nothing else; what talks to the broker stands arou
 
     algorithm = make_algorithm(spec, parameters, seed=seed)     # registry.py
     algorithm.load_state(decode_state(checkpoint))              # where there is one; checkpoint.py
+    algorithm.replay(retained)                                  # what a replay buffer had kept
     publish(algorithm.export())                                 # version 1, before any training
     for trajectory, lag in accepted:
         algorithm.observe(Sample(trajectory, lag))
         if algorithm.ready():
             report = algorithm.update()
             commit(algorithm.export(), encode_state(algorithm.state()), report)
+            delete(all but the newest algorithm.retained of what it was trained on)
 
 An update happens whole or not at all, so what is committed is always a state that can be resumed
 and a policy that can act.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -89,7 +91,29 @@ class AlgorithmState:
 
 
 class Algorithm(Protocol):
-    """A learning rule. One thread uses it; nothing in it blocks on anything but arithmetic."""
+    """A learning rule. One thread uses it; nothing in it blocks on anything but arithmetic.
+
+    With a replay buffer: the buffer holds whole trajectories, the newest ones that it has room for,
+    so that what is in it follows from the sequence of trajectories alone. The worker keeps exactly
+    their entries in the stream, and gives them to `replay` after a restart.
+    """
+
+    @property
+    def retained(self) -> int:
+        """Of all trajectories that were trained on, how many of the newest may be used again.
+
+        0 without a replay buffer. Never more than after the last update and what it trained on.
+        """
+        ...
+
+    def replay(self, trajectories: Sequence[Trajectory]) -> None:
+        """Fill the replay buffer again, after `load_state` and before anything is observed.
+
+        Args:
+            trajectories: The newest ones before that state, oldest first, as many as `retained`
+                said; fewer where somebody has destroyed some. Empty without a buffer.
+        """
+        ...
 
     def observe(self, sample: Sample) -> None:
         """Take in one trajectory. Resuming repeats exactly only if the order is the same."""
@@ -119,6 +143,9 @@ class Algorithm(Protocol):
 
     def load_state(self, state: AlgorithmState) -> None:
         """Go on from `state`.
+
+        An earlier state of this very object takes back what was put into the replay buffer since;
+        another one empties it.
 
         Raises:
             WireFormatError: If it belongs to another algorithm or network; nothing was changed.

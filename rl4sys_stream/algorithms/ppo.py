@@ -16,6 +16,7 @@ Policy Optimization; each is marked where it happens:
  6. The joint gradient of actor and critic is clipped by its norm.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -33,6 +34,7 @@ from rl4sys_stream.config import ClientSpec, PPOParameters
 from rl4sys_stream.errors import ConfigError, NonFiniteError, UsageError, WireFormatError
 from rl4sys_stream.policy.extras import ObservationNormalization
 from rl4sys_stream.spaces import Discrete, flat_dim
+from rl4sys_stream.wire.trajectory import Trajectory
 
 __all__ = ["MAX_TRAJECTORIES", "PPO", "LossGradient", "log_policy", "ppo_loss"]
 
@@ -168,6 +170,14 @@ class PPO:
         self._n_updates = 0  # epochs; Stable-Baselines3 calls them so
         self._samples: list[Sample] = []
         self._observed_steps = 0
+
+    @property
+    def retained(self) -> int:
+        """None: see `Algorithm.retained`."""
+        return 0
+
+    def replay(self, trajectories: Sequence[Trajectory]) -> None:
+        """See `Algorithm.replay`; nothing was retained, so nothing comes."""
 
     def observe(self, sample: Sample) -> None:
         """See `Algorithm.observe`."""

@@ -1,21 +1,17 @@
-"""Algorithms by name. Adding one is one file, one line here, its settings and its tests."""
+"""From an algorithm's definition to the algorithm itself: the only place that imports it."""
 
+import importlib
 from collections.abc import Callable
-from typing import Final
+from typing import cast
 
 from rl4sys_stream.algorithms.base import Algorithm
-from rl4sys_stream.algorithms.ppo import PPO
-from rl4sys_stream.config import ClientSpec, PPOParameters
+from rl4sys_stream.config import ClientSpec, Hyperparameters, find_algorithm
 from rl4sys_stream.errors import ConfigError
 
 __all__ = ["make_algorithm"]
 
-_FACTORIES: Final[dict[str, Callable[[ClientSpec, PPOParameters, int], Algorithm]]] = {
-    "PPO": lambda spec, parameters, seed: PPO(spec, parameters, seed=seed),
-}
 
-
-def make_algorithm(spec: ClientSpec, parameters: PPOParameters, *, seed: int) -> Algorithm:
+def make_algorithm(spec: ClientSpec, parameters: Hyperparameters, *, seed: int) -> Algorithm:
     """A fresh algorithm for a client, its networks drawn from `seed`.
 
     Args:
@@ -25,12 +21,22 @@ def make_algorithm(spec: ClientSpec, parameters: PPOParameters, *, seed: int) ->
             with one number of torch threads.
 
     Raises:
-        ConfigError: If no algorithm has that name, or it cannot serve these spaces.
+        ConfigError: If no algorithm has that name, it cannot be imported, or it cannot serve these
+            spaces or parameters.
     """
-    factory = _FACTORIES.get(spec.algorithm)
-    if factory is None:
+    definition = find_algorithm(spec.algorithm)
+    if not isinstance(parameters, definition.parameters):
         raise ConfigError(
-            f"unknown algorithm {spec.algorithm!r}; available: {', '.join(sorted(_FACTORIES))}",
-            path="algorithm",
+            f"{spec.algorithm} takes {definition.parameters.__name__}, not "
+            f"{type(parameters).__name__}",
+            path="algorithm_parameters",
         )
-    return factory(spec, parameters, seed)
+    return _factory(definition.factory)(spec, parameters, seed=seed)
+
+
+def _factory(place: str) -> Callable[..., Algorithm]:
+    module, _, name = place.partition(":")
+    try:
+        return cast("Callable[..., Algorithm]", getattr(importlib.import_module(module), name))
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"cannot import {place}: {error}", path="algorithm") from error

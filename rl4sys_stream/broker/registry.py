@@ -12,7 +12,8 @@ import msgspec
 
 from rl4sys_stream.broker.connection import Broker, translate
 from rl4sys_stream.broker.keys import CLIENTS_KEY, ClientKeys, is_client_name
-from rl4sys_stream.config import ClientSpec, PPOParameters, WorkerSettings
+from rl4sys_stream.config import ClientSpec, Hyperparameters, WorkerSettings
+from rl4sys_stream.config.algorithms import read_parameters
 from rl4sys_stream.config.schema import read_struct
 from rl4sys_stream.errors import SpecMismatchError, UnknownClientError, WireFormatError
 from rl4sys_stream.wire.json import decode_json
@@ -141,7 +142,7 @@ class Registration:
     created_ms: int
 
 
-def make_definition(parameters: PPOParameters, settings: WorkerSettings) -> Definition:
+def make_definition(parameters: Hyperparameters, settings: WorkerSettings) -> Definition:
     """The changeable part of a client's definition, every field present."""
     return {
         "algorithm_parameters": msgspec.to_builtins(parameters),
@@ -169,8 +170,14 @@ def overruled(stated: Collection[str], mine: Definition, registered: Definition)
     return sorted(found)
 
 
-def parse_definition(definition: Definition) -> tuple[PPOParameters, WorkerSettings]:
+def parse_definition(
+    algorithm: str, definition: Definition
+) -> tuple[Hyperparameters, WorkerSettings]:
     """What `make_definition` was made of; parts that are missing take their defaults.
+
+    Args:
+        algorithm: Whose hyperparameters they are.
+        definition: As registered.
 
     Raises:
         ConfigError: If a key or a value is not known to this version.
@@ -178,7 +185,7 @@ def parse_definition(definition: Definition) -> tuple[PPOParameters, WorkerSetti
     parts = {name: definition.get(name) for name in ("algorithm_parameters", "worker")}
     known = {name: part if isinstance(part, Mapping) else {} for name, part in parts.items()}
     return (
-        read_struct(PPOParameters, known["algorithm_parameters"], path="algorithm_parameters"),
+        read_parameters(algorithm, known["algorithm_parameters"]),
         read_struct(WorkerSettings, known["worker"], path="worker"),
     )
 

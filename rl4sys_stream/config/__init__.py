@@ -6,22 +6,26 @@ docs/configuration.md lists every key.
 """
 
 from rl4sys_stream.config.address import check_redis_url
+from rl4sys_stream.config.algorithms import ALGORITHMS, AlgorithmDefinition, find_algorithm
 from rl4sys_stream.config.client import ClientConfig, check_client_id
-from rl4sys_stream.config.hyperparameters import PPOParameters
+from rl4sys_stream.config.hyperparameters import Hyperparameters, PPOParameters
 from rl4sys_stream.config.load import find_definition, load_config
 from rl4sys_stream.config.settings import AgentSettings, WorkerSettings
-from rl4sys_stream.config.spec import ALGORITHMS, ClientSpec, NetworkSpec
+from rl4sys_stream.config.spec import ClientSpec, NetworkSpec
 
 __all__ = [
     "ALGORITHMS",
     "AgentSettings",
+    "AlgorithmDefinition",
     "ClientConfig",
     "ClientSpec",
+    "Hyperparameters",
     "NetworkSpec",
     "PPOParameters",
     "WorkerSettings",
     "check_client_id",
     "check_redis_url",
+    "find_algorithm",
     "find_definition",
     "load_config",
 ]

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from rl4sys_stream.config.address import check_redis_url
-from rl4sys_stream.config.hyperparameters import PPOParameters
+from rl4sys_stream.config.algorithms import check_actions, find_algorithm
+from rl4sys_stream.config.hyperparameters import Hyperparameters, PPOParameters
 from rl4sys_stream.config.schema import shown
 from rl4sys_stream.config.settings import AgentSettings, WorkerSettings
-from rl4sys_stream.config.spec import ClientSpec, NetworkSpec, check_actions, check_algorithm
+from rl4sys_stream.config.spec import ClientSpec, NetworkSpec
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import Space, flat_dim
 
@@ -68,7 +69,7 @@ class ClientConfig:
         observation_space: None if nothing said it; then the registered spec decides.
         action_space: Likewise.
         network: Shape of the networks.
-        parameters: The learner's hyperparameters.
+        parameters: The learner's hyperparameters, of the class that the algorithm has.
         agent: The agent's settings.
         worker: The worker's settings.
         redis_url: The broker; None if nothing said it. May hold a password if it came from the
@@ -84,7 +85,7 @@ class ClientConfig:
     observation_space: Space | None = None
     action_space: Space | None = None
     network: NetworkSpec = field(default_factory=NetworkSpec)
-    parameters: PPOParameters = field(default_factory=PPOParameters)
+    parameters: Hyperparameters = field(default_factory=PPOParameters)
     agent: AgentSettings = field(default_factory=AgentSettings)
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     redis_url: str | None = field(default=None, repr=False)
@@ -103,7 +104,12 @@ class ClientConfig:
             check_client_id(self.client_id)
         if self.redis_url is not None:
             check_redis_url(self.redis_url, allow_password=True)
-        check_algorithm(self.algorithm)
+        expected = find_algorithm(self.algorithm).parameters
+        if not isinstance(self.parameters, expected):
+            raise ConfigError(
+                f"{self.algorithm} takes {expected.__name__}, not {type(self.parameters).__name__}",
+                path="algorithm_parameters",
+            )
         self._check_sizes()
         if self.action_space is not None:
             check_actions(self.algorithm, self.action_space)

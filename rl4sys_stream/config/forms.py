@@ -10,12 +10,12 @@ from types import MappingProxyType
 from typing import Final
 
 from rl4sys_stream.config.address import check_redis_url, url_from_server_address
+from rl4sys_stream.config.algorithms import check_algorithm, known_parameters
 from rl4sys_stream.config.client import check_client_id
-from rl4sys_stream.config.hyperparameters import PPOParameters
 from rl4sys_stream.config.layers import Layer, expect_object
 from rl4sys_stream.config.schema import check_keys, dotted
 from rl4sys_stream.config.settings import AgentSettings, WorkerSettings
-from rl4sys_stream.config.spec import NetworkSpec, check_algorithm
+from rl4sys_stream.config.spec import NetworkSpec
 from rl4sys_stream.config.upstream import MARKS, read_upstream
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import as_space
@@ -48,9 +48,8 @@ class _Section:
 
 SECTIONS: Final = MappingProxyType(
     {
-        "algorithm_parameters": _Section(
-            "algorithm_parameters", PPOParameters.__struct_fields__, PARAMETER_ALIASES
-        ),
+        # Of any algorithm: which one it is may be said elsewhere, so this is looked at later.
+        "algorithm_parameters": _Section("algorithm_parameters", (), PARAMETER_ALIASES),
         "training": _Section(
             "algorithm_parameters",
             ("batch_size", "n_epochs", "n_steps", "total_timesteps"),
@@ -112,7 +111,7 @@ def read_native(data: Mapping[str, object], layer: Layer) -> None:
 
 def _read_section(name: str, data: Mapping[str, object], layer: Layer) -> None:
     section = SECTIONS[name]
-    known = (*section.keys, *section.aliases)
+    known = (*_keys(name), *section.aliases)
     for key, value in data.items():
         if key not in known and (home := _home(key)):
             raise ConfigError(f"unknown key here; it belongs to {home!r}", path=dotted(name, key))
@@ -125,7 +124,11 @@ def _home(key: str) -> str | None:
     """The section that `key` is at home in."""
     if key in COMMUNICATION:
         return "communication"
-    return next((name for name, section in SECTIONS.items() if key in section.keys), None)
+    return next((name for name in SECTIONS if key in _keys(name)), None)
+
+
+def _keys(section: str) -> tuple[str, ...]:
+    return known_parameters() if section == "algorithm_parameters" else SECTIONS[section].keys
 
 
 def _read_communication(data: Mapping[str, object], layer: Layer) -> None:

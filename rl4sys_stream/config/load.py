@@ -8,10 +8,10 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
+from rl4sys_stream.config.algorithms import read_parameters
 from rl4sys_stream.config.client import DEFAULT_TIMEOUT_S, ClientConfig, check_client_id
 from rl4sys_stream.config.environment import read_environment
 from rl4sys_stream.config.forms import read_document, read_native
-from rl4sys_stream.config.hyperparameters import PPOParameters
 from rl4sys_stream.config.layers import Layer
 from rl4sys_stream.config.schema import MAX_DEPTH, depth_above, message_of, read_struct
 from rl4sys_stream.config.settings import AgentSettings, WorkerSettings
@@ -103,17 +103,17 @@ def _assemble(merged: Layer, source: Path | None) -> ClientConfig:
     values = merged.values
     communication = section(_Communication, "communication")
     network = section(NetworkSpec, "network_architecture")
-    parameters = section(PPOParameters, "algorithm_parameters")
+    algorithm = _string(values.get("algorithm")) or ClientConfig().algorithm
+    parameters = read_parameters(
+        algorithm, merged.section("algorithm_parameters"), locate=merged.locate
+    )
     agent, worker = section(AgentSettings, "agent"), section(WorkerSettings, "worker")
-    if parameters.total_timesteps is not None and parameters.learning_rate_schedule == "constant":
-        merged.not_applicable(
-            merged.locate("algorithm_parameters.total_timesteps").path,
-            'only a "linear" learning_rate_schedule reads it',
-        )
+    for name, why in parameters.unread().items():
+        merged.not_applicable(merged.locate(f"algorithm_parameters.{name}").path, why)
     try:
         return ClientConfig(
             client_id=_string(values.get("client_id")),
-            algorithm=_string(values.get("algorithm")) or ClientConfig().algorithm,
+            algorithm=algorithm,
             observation_space=_space(values.get("observation_space")),
             action_space=_space(values.get("action_space")),
             network=network,

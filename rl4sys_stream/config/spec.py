@@ -2,24 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 import orjson
 
-from rl4sys_stream.config.schema import check_keys, different_paths, nearest, read_struct, shown
+from rl4sys_stream.config.algorithms import check_actions, check_algorithm
+from rl4sys_stream.config.schema import check_keys, different_paths, read_struct, shown
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import Box, Discrete, Space, space_from_json, space_to_json
 
-__all__ = ["ALGORITHMS", "ClientSpec", "NetworkSpec", "check_actions", "check_algorithm"]
-
-ALGORITHMS: Final = ("PPO",)
-"""Names of the algorithms that a worker can train."""
-
-_KNOWN_UNAVAILABLE: Final = {
-    "DQN": "DQN is planned, but this version cannot train it yet",
-    "PPO_Continuous": "continuous actions are planned, but this version cannot train them yet",
-}
+__all__ = ["ClientSpec", "NetworkSpec"]
 
 Width = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 
@@ -47,46 +40,12 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         }
 
 
-def check_algorithm(name: object, *, path: str = "algorithm") -> str:
-    """`name`, if a worker can train it.
-
-    Raises:
-        ConfigError: If not; it says which can.
-    """
-    available = f"available: {', '.join(ALGORITHMS)}"
-    if not isinstance(name, str):
-        raise ConfigError(
-            f"expected the name of an algorithm, not {shown(name)}; {available}", path=path
-        )
-    if name in ALGORITHMS:
-        return name
-    if name in _KNOWN_UNAVAILABLE:
-        raise ConfigError(f"{_KNOWN_UNAVAILABLE[name]}; {available}", path=path)
-    guess = nearest(name, (*ALGORITHMS, *_KNOWN_UNAVAILABLE))
-    hint = f"did you mean {guess!r}? " if guess else ""
-    raise ConfigError(f"unknown algorithm {shown(name)}; {hint}{available}", path=path)
-
-
-def check_actions(algorithm: str, action_space: Space) -> None:
-    """Refuse actions that `algorithm` cannot choose.
-
-    Raises:
-        ConfigError: If they are not Discrete.
-    """
-    if not isinstance(action_space, Discrete):
-        raise ConfigError(
-            f"{algorithm} needs Discrete actions in this version, not {action_space}; divide the "
-            "range into steps and number them",
-            path="action_space",
-        )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSpec:
     """What all agents and workers of a client agree on; fixed by the first registration.
 
     Attributes:
-        algorithm: Name of the algorithm, one of `ALGORITHMS`.
+        algorithm: Name of the algorithm.
         observation_space: What the application observes.
         action_space: What it can do.
         network: Shape of the networks.

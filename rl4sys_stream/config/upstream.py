@@ -9,12 +9,12 @@ from types import MappingProxyType
 from typing import Final
 
 from rl4sys_stream.config.address import url_from_server_address
+from rl4sys_stream.config.algorithms import check_algorithm
 from rl4sys_stream.config.client import check_client_id, steps_that_fit
 from rl4sys_stream.config.hyperparameters import PPOParameters
 from rl4sys_stream.config.layers import Layer, expect_object
 from rl4sys_stream.config.schema import check_keys, dotted, shown
 from rl4sys_stream.config.settings import WorkerSettings
-from rl4sys_stream.config.spec import check_algorithm
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import Box, Discrete, flat_dim
 

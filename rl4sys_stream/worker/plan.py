@@ -16,7 +16,7 @@ from rl4sys_stream.broker.registry import (
     register,
 )
 from rl4sys_stream.clock import Clock
-from rl4sys_stream.config import ClientConfig, ClientSpec, PPOParameters, WorkerSettings
+from rl4sys_stream.config import ClientConfig, ClientSpec, Hyperparameters, WorkerSettings
 from rl4sys_stream.errors import BrokerFullError, SpecMismatchError
 from rl4sys_stream.spaces import Discrete, flat_dim
 from rl4sys_stream.telemetry import log_event
@@ -41,7 +41,7 @@ class WorkerPlan:
     """
 
     spec: ClientSpec
-    parameters: PPOParameters
+    parameters: Hyperparameters
     settings: WorkerSettings
     lineage: str
     lineage_epoch: int
@@ -92,7 +92,8 @@ def make_plan(
     if config is None:
         if registration is None:
             return None
-        return _plan(registration, *parse_definition(registration.definition))
+        known = parse_definition(registration.spec.algorithm, registration.definition)
+        return _plan(registration, *known)
     spaces_known = None not in (config.observation_space, config.action_space)
     if registration is None and not (may_register and spaces_known):
         return None
@@ -128,7 +129,7 @@ def record_plan(broker: Broker, keys: ClientKeys, plan: WorkerPlan, *, clock: Cl
 
 
 def _plan(
-    registration: Registration, parameters: PPOParameters, settings: WorkerSettings
+    registration: Registration, parameters: Hyperparameters, settings: WorkerSettings
 ) -> WorkerPlan:
     return WorkerPlan(
         registration.spec,

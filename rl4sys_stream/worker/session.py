@@ -205,7 +205,7 @@ class Session:
             at_hand = self._observed_steps + self._intake.waiting_steps()
             left = plan.settings.max_policy_lag - self._observed_lag
             share = at_hand * 2 / max(left, 2)
-            self._wanted_steps = min(share, MAX_GROWTH * plan.parameters.n_steps)
+            self._wanted_steps = min(share, MAX_GROWTH * plan.parameters.steps_per_update)
         return self._intake.waiting > 0 and self._observed_steps < self._wanted_steps
 
     def _refusals_due(self) -> bool:

@@ -148,7 +148,7 @@ def _decode_registration(data: bytes) -> None:
     registration = parse_registration("client", dict(unpack(data)))
     if registration is not None:
         registration.spec.differences(SPEC)
-        parse_definition(registration.definition)
+        parse_definition(registration.spec.algorithm, registration.definition)
 
 
 def _registrations() -> tuple[bytes, ...]:

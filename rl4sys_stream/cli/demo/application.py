@@ -132,12 +132,13 @@ def _wait_for_model(agent: StreamAgent, stopping: threading.Event) -> bool:
 def _make_pace(agent_id: str, stopping: threading.Event, clock: Clock) -> Pace:
     """The rollout is as long as the registered definition says: it is the worker's."""
     broker, keys = Broker(resolve(None), name="rl4sys-demo-pace"), ClientKeys(CLIENT)
-    parameters, _ = parse_definition(require_registration(broker, keys).definition)
+    registration = require_registration(broker, keys)
+    parameters, _ = parse_definition(registration.spec.algorithm, registration.definition)
     return Pace(
         broker,
         keys,
         agent_id,
-        n_steps=parameters.n_steps,
+        n_steps=parameters.steps_per_update,
         max_trajectory_steps=AgentSettings().max_trajectory_steps,
         stopping=stopping,
         clock=clock,

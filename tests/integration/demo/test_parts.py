@@ -38,7 +38,7 @@ def test_the_definition_of_a_run_loads_and_has_the_seed(tmp_path: Path) -> None:
     config = load_config(folder.definition, environ={})
     assert config.parameters.seed == 7
     assert config.agent.drop_policy == "block"
-    assert config.agent.high_water_entries * 32 >= config.parameters.n_steps
+    assert config.agent.high_water_entries * 32 >= config.parameters.steps_per_update
     assert application_definition(7)["client_id"] == config.client_id
 
 

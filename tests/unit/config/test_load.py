@@ -6,6 +6,7 @@ from rl4sys_stream.config import (
     ClientConfig,
     ClientSpec,
     NetworkSpec,
+    PPOParameters,
     find_definition,
     load_config,
 )
@@ -64,6 +65,7 @@ def test_environment_values_are_json_or_else_strings():
     assert config.agent.drop_policy == "drop_newest"
     assert config.agent.seed is None
     assert config.observation_space == Box((2,))
+    assert isinstance(config.parameters, PPOParameters)
     assert config.parameters.n_epochs == 10
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rl4sys_stream.config import NetworkSpec, load_config
+from rl4sys_stream.config import NetworkSpec, PPOParameters, load_config
 from rl4sys_stream.config.forms import PARAMETER_ALIASES
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import Box, Discrete
@@ -17,6 +17,7 @@ def test_the_readme_example_loads_unchanged():
     """Literally the README's text; what it lacks stays open."""
     config = load_config(DATA / "readme_example.json", environ={})
     parameters = config.parameters
+    assert isinstance(parameters, PPOParameters)
     assert (config.client_id, config.observation_space, config.action_space) == (None,) * 3
     assert config.algorithm == "PPO"
     assert parameters.learning_rate == 0.0003

@@ -1,5 +1,6 @@
 """Ranges, types and impossible combinations of the settings classes."""
 
+import msgspec
 import pytest
 
 from rl4sys_stream.config import AgentSettings, NetworkSpec, PPOParameters, WorkerSettings
@@ -15,10 +16,14 @@ def test_the_defaults_pass_their_own_checks(kind):
 
 @pytest.mark.parametrize("kind", [PPOParameters, AgentSettings, WorkerSettings, NetworkSpec])
 def test_every_field_is_documented_on_its_class(kind):
-    """The docstring's Attributes and the fields are the same list, in the same order."""
-    lines = (kind.__doc__ or "").partition("Attributes:")[2].splitlines()
+    """The docstrings' Attributes and the fields are the same list, in the same order."""
+    bases = [base for base in reversed(kind.__mro__) if issubclass(base, msgspec.Struct)]
     heads = [
-        line.strip().partition(":")[0] for line in lines if line[:9].strip() and line[8:9] > " "
+        line.strip().partition(":")[0]
+        for base in bases
+        if base is not msgspec.Struct
+        for line in (base.__doc__ or "").partition("Attributes:")[2].splitlines()
+        if line[:9].strip() and line[8:9] > " "
     ]
     assert tuple(heads) == kind.__struct_fields__
 

@@ -63,9 +63,9 @@ def test_differences_are_dotted_paths():
     )
 
 
-def test_continuous_actions_are_refused_with_a_way_out():
-    """PPO here has a categorical policy."""
-    with pytest.raises(ConfigError, match=r"needs Discrete actions.*divide the range") as caught:
+def test_actions_that_the_algorithm_cannot_choose_are_refused():
+    """In words, with the kinds that it can."""
+    with pytest.raises(ConfigError, match=r"PPO needs Discrete actions, not Box") as caught:
         replace(LUNAR, action_space=Box((2,)))
     assert caught.value.path == "action_space"
 
@@ -73,9 +73,8 @@ def test_continuous_actions_are_refused_with_a_way_out():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("DQN", "DQN is planned, but this version cannot train it yet; available: PPO"),
         ("ppo", "did you mean 'PPO'\\? available: PPO"),
-        ("A2C", "unknown algorithm 'A2C'; available: PPO"),
+        ("A2C", "unknown algorithm 'A2C'; available: PPO; another package's algorithm must be"),
     ],
 )
 def test_an_algorithm_that_cannot_be_trained_is_refused_with_those_that_can(name, words):
