@@ -7,6 +7,7 @@ Applications call `StreamAgent`; nothing else in the package does. No torch, no 
 
 from rl4sys_stream.agent.agent import StreamAgent
 from rl4sys_stream.agent.handles import ActionHandle, TrajectoryHandle
+from rl4sys_stream.agent.settlement import Settlement
 from rl4sys_stream.agent.status import AgentStatus
 
-__all__ = ["ActionHandle", "AgentStatus", "StreamAgent", "TrajectoryHandle"]
+__all__ = ["ActionHandle", "AgentStatus", "Settlement", "StreamAgent", "TrajectoryHandle"]

@@ -16,6 +16,7 @@ from rl4sys_stream.agent.handles import ActionHandle, Episode, TrajectoryHandle
 from rl4sys_stream.agent.inputs import as_action, as_mask
 from rl4sys_stream.agent.lifecycle import watch
 from rl4sys_stream.agent.runtime import Dimensions, Runtime
+from rl4sys_stream.agent.settlement import Settlement
 from rl4sys_stream.agent.setup import Setup, make_setup
 from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.agent.status import AgentStatus
@@ -367,6 +368,23 @@ class StreamAgent:
         if self._state:
             self._wake()
         return self._slot.arrived.wait(timeout_s)
+
+    def settlement(self) -> Settlement:
+        """What the worker has settled of this agent's steps, as it last heard. Asks nobody.
+
+        For simulators, which can wait for their learner. It is followed from the first call on.
+        """
+        return self._runtime.settlement()
+
+    def wait_for_settlement(self, known: Settlement, timeout_s: float) -> bool:
+        """Wait until the worker has settled something else than `known` says.
+
+        The model of that commit acts by then, if it came with one.
+
+        Returns:
+            False if there was no such news within `timeout_s`.
+        """
+        return self._runtime.session.news.wait(known.settled, timeout_s)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until the broker has answered all that is sealed by now.

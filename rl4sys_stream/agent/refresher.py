@@ -90,6 +90,7 @@ class Refresher:
         self._spec: ClientSpec | None = None
         self._head_lineage = ""
         self._known_token = ""
+        self._settled_by: bytes | None = None
         self._refused_model: tuple[bytes, bytes] | None = None
         self._refused_until = 0.0
         self._register_at = self._poll_at = self._heartbeat_at = self._sweep_at = 0.0
@@ -237,6 +238,7 @@ class Refresher:
                 by="the worker's definition, or the first registration",
             )
         self._session.overruled = paths
+        self._session.news.tell_definition(registration.definition)
 
     def _follow_definition(self) -> None:
         """Look again at what counts when a model is a new worker's: that one has its definition.
@@ -277,8 +279,8 @@ class Refresher:
 
     def _follow_head(self) -> None:
         """Take over what the newest commit says: lineage, retained tail, model."""
-        lineage, retained, version, token = self._broker.hash_get(
-            self._keys.head, "lineage", "retained", "version", "token"
+        lineage, retained, version, token, commit = self._broker.hash_get(
+            self._keys.head, "lineage", "retained", "version", "token", "commit"
         )
         self._session.retained = int(retained) if retained and retained.isdigit() else 0
         self._follow_lineage(lineage.decode("utf-8", "replace") if lineage else "")
@@ -290,6 +292,19 @@ class Refresher:
         if behind and not looked_at:
             self._refresh(newest)
         self._follow_definition()
+        self._follow_settlement(commit)
+
+    def _follow_settlement(self, commit: bytes | None) -> None:
+        """After the model, so that whoever waits for the learner goes on with what it learned."""
+        news = self._session.news
+        if not news.wanted or commit == self._settled_by:
+            return
+        (ledger,) = self._broker.hash_get(self._keys.seq, self._names["agent"])
+        try:
+            news.tell(ledger)
+        except StreamError as error:
+            self._session.last_error = str(error)
+        self._settled_by = commit
 
     def _follow_lineage(self, head_lineage: str) -> None:
         """Offer everything again if the training history has changed or gone.

@@ -21,6 +21,7 @@ from rl4sys_stream.agent.recorder import Recorder
 from rl4sys_stream.agent.refresher import Refresher
 from rl4sys_stream.agent.sender import Sender
 from rl4sys_stream.agent.session import Session
+from rl4sys_stream.agent.settlement import Settlement
 from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.agent.spool.journal import SpoolJournal
 from rl4sys_stream.agent.status import AgentStatus
@@ -283,6 +284,17 @@ class Runtime:
             refused=session.refused,
             broker=session.state,
             spooled=self._left_in_spool if self._closed else counts.spooled,
+        )
+
+    def settlement(self) -> Settlement:
+        """What became of this agent's steps; from the first call on the refresher looks at it."""
+        news, counts = self.session.news, self.outbox.counts()
+        news.wanted = True
+        return Settlement(
+            accepted=counts.accepted,
+            accepted_steps=counts.steps,
+            lost=counts.dropped + counts.quarantined,
+            settled=news.settled,
         )
 
     def status(self) -> AgentStatus:

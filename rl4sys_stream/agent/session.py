@@ -7,6 +7,8 @@ synchronisation they need.
 import random
 from typing import Final, Protocol
 
+from rl4sys_stream.agent.settlement import SettlementNews
+
 __all__ = ["AdoptedSession", "Backoff", "SenderSession", "Session"]
 
 FIRST_PAUSE_S: Final = 0.05
@@ -44,10 +46,11 @@ class Session:
     Attributes:
         registered: The registry has accepted the client's spec: trajectories may be sent.
         refused: Why it has not, "" if it did not refuse. Written by the refresher, like the next
-            four.
+            five.
         overruled: Stated parameters that do not count, because the client trains with others.
         lineage: Training history that the registry names, "" before it was asked.
         retained: Entries that stay in the stream after their settlement, by the head.
+        news: What a worker has settled of this agent's trajectories, for those who wait for it.
         reoffers: Raised by one when everything that the sender retains is to be offered again.
         refresher_state: "connecting", "up" or "down".
         sender_state: "connecting", "up", "down", "paused" (high water), "refusing" (entries are
@@ -63,6 +66,7 @@ class Session:
         "floor",
         "last_error",
         "lineage",
+        "news",
         "overruled",
         "refresher_state",
         "refused",
@@ -80,6 +84,7 @@ class Session:
         self.overruled: tuple[str, ...] = ()
         self.lineage = ""
         self.retained = 0
+        self.news = SettlementNews()
         self.reoffers = 0
         self.refresher_state = "connecting"
         self.sender_state = "connecting"
