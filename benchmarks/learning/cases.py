@@ -15,6 +15,7 @@ __all__ = ["CASES", "Case", "Reference", "Side", "Streams", "find_case"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 OURS_OWN: Final = "ours_own"
+CUT_STEPS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +201,15 @@ def _off_policy(
                 parameters={**parameters, **(reference_extra or {})},
                 hidden_sizes=hidden_sizes,
             ),
-            Streams(definition=_definition(algorithm, ours, network=network)),
+            Streams(
+                definition=_definition(
+                    algorithm,
+                    ours,
+                    network=network,
+                    # The learner sees no step of an open trajectory, and a cut costs it nothing.
+                    agent={"max_trajectory_steps": CUT_STEPS},
+                )
+            ),
         ),
     )
 
@@ -295,7 +304,7 @@ def _lagging(versions: int) -> Iterator[Streams]:
         raise TypeError(parameters)
     # Nothing may be dropped for its age, nor its version be forgotten.
     worker = {"max_policy_lag": versions + 8, "retain_versions": versions + 16}
-    for suffix, extra in (("", {}), ("_vtrace", {"advantages": "vtrace"})):
+    for suffix, extra in (("", {}), ("_vtrace", {"vtrace": True})):
         yield Streams(
             name=f"lag_{versions}{suffix}",
             versions_behind=versions,
