@@ -1,8 +1,9 @@
 """Reinforcement learning for system control, over Redis streams.
 
 An application needs `StreamAgent` (`RL4SysAgent` is the same class) and, if its configuration does
-not say them, the spaces `Box` and `Discrete`. The package's errors are all `StreamError`s.
-Importing it loads neither torch nor gymnasium, and does nothing else.
+not say them, spaces: `Box`, `Discrete`, `MultiDiscrete` and `MultiBinary` from here, `Dict` and
+`Tuple`, which have the names of `typing`'s, from `rl4sys_stream.spaces`. The package's errors are
+all `StreamError`s. Importing it loads neither torch nor gymnasium, and does nothing else.
 """
 
 from rl4sys_stream._version import __version__
@@ -19,7 +20,7 @@ from rl4sys_stream.errors import (
     UsageError,
     WireError,
 )
-from rl4sys_stream.spaces import Box, Discrete
+from rl4sys_stream.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 __all__ = [
     "ActionHandle",
@@ -30,6 +31,8 @@ __all__ = [
     "ConfigError",
     "Discrete",
     "MaskError",
+    "MultiBinary",
+    "MultiDiscrete",
     "ObservationError",
     "RL4SysAgent",
     "SpecMismatchError",

@@ -43,7 +43,7 @@ class Backlog:
         entries: Entries in the stream.
         pending: Delivered and not settled.
         unread: Not delivered yet, None where the broker does not know.
-        oldest_ms: Wall clock of the oldest entry in the stream, None if it is empty.
+        oldest_ms: Wall clock of the oldest entry that is not settled, None if there is none.
     """
 
     entries: int
@@ -112,6 +112,48 @@ class TrajectoryStream:
             for first in range(0, len(wanted), width):
                 yield self._entries(wanted[first : first + width])
 
+    def settled(self, *, page: int) -> Iterator[Entry]:
+        """Entries that were settled and have stayed in the stream, oldest first.
+
+        Exact for the holder of the lease, while nobody else settles anything.
+
+        Args:
+            page: Most entries, or ids of pending ones, asked for at once.
+        """
+        # In this order: what is delivered meanwhile lies above the first answer.
+        last = self._last_delivered()
+        pending: set[str] = set()
+        after = "-"
+        while ids := self._pending_ids(after, page):
+            pending.update(ids)
+            after = f"({ids[-1]}"
+        after = "-"
+        while rows := self._range(after, last, page):
+            for entry_id, fields in rows:
+                if entry_id not in pending:
+                    yield Entry(entry_id, fields)
+            after = f"({rows[-1][0]}"
+
+    def _last_delivered(self) -> str:
+        """Id of the newest entry that anybody has read; "0-0" where there is none."""
+        with translate(self._broker.where):
+            try:
+                groups = self._broker.redis.xinfo_groups(self._keys.traj)
+            except redis.ResponseError as error:
+                if "no such key" not in str(error).lower():
+                    raise
+                return "0-0"
+        for group in groups:
+            if group["name"] == GROUP.encode():
+                return str(group["last-delivered-id"].decode())
+        return "0-0"
+
+    def _range(self, after: str, last: str, count: int) -> list[tuple[str, dict[bytes, bytes]]]:
+        with translate(self._broker.where):
+            reply = self._broker.redis.xrange(self._keys.traj, min=after, max=last, count=count)
+        rows = cast("list[tuple[bytes, dict[bytes, bytes]]]", reply)
+        return [(entry_id.decode(), fields) for entry_id, fields in rows]
+
     def _pending_ids(self, after: str, count: int) -> list[str]:
         with translate(self._broker.where):
             try:
@@ -150,12 +192,21 @@ class TrajectoryStream:
                 if "no such key" not in str(error).lower():
                     raise
                 return Backlog(0, 0, 0, None)
-        first = info.get("first-entry")
-        oldest = int(first[0].split(b"-")[0]) if first else None
         for group in groups:
             if group["name"] == GROUP.encode():
+                last = group["last-delivered-id"].decode()
+                oldest = self._oldest_unsettled(group["pending"], last)
                 return Backlog(info["length"], group["pending"], group.get("lag"), oldest)
+        first = info.get("first-entry")
+        oldest = entry_order(first[0].decode())[0] if first else None
         return Backlog(info["length"], 0, info["length"], oldest)
+
+    def _oldest_unsettled(self, pending: int, last_delivered: str) -> int | None:
+        """Wall clock of it: what a replay buffer keeps in the stream does not count."""
+        ids = self._pending_ids("-", 1) if pending else []
+        if not ids:
+            ids = [entry_id for entry_id, _ in self._range(f"({last_delivered}", "+", 1)]
+        return entry_order(ids[0])[0] if ids else None
 
     def addresses(self) -> Iterator[Entry]:
         """Every entry in the stream, oldest first; for the audit."""

@@ -78,8 +78,10 @@ def list_command(redis_url: str | None, as_json: bool) -> None:
 
 
 def _space(space: dict[str, Any]) -> str:
-    """`box [8]`, `discrete 4`."""
-    size = space["n"] if "n" in space else list(space["shape"])
+    """`box [8]`, `discrete 4`, `dict of 3`."""
+    if "spaces" in space:
+        return f"{space['type']} of {len(space['spaces'])}"
+    size = next(space[name] for name in ("n", "nvec", "shape") if name in space)
     return f"{space['type']} {size}"
 
 

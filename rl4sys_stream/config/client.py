@@ -39,14 +39,19 @@ def check_client_id(name: object, *, path: str = "client_id") -> str:
     )
 
 
+def _step_bytes(obs_dim: int, n_actions: int) -> int:
+    """A step with its mask: observation, action, reward, log-probability, mask."""
+    return 4 * obs_dim + 8 + 4 + 4 + n_actions
+
+
 def steps_that_fit(obs_dim: int, n_actions: int, max_entry_bytes: int) -> int:
     """Most steps of a trajectory, with masks, that an entry of `max_entry_bytes` can carry.
 
     A step is its observation (float32 [obs_dim]), action (int64), reward and log-probability
     (float32) and mask (uint8 [n_actions]); the final observation comes once.
     """
-    step_bytes = 4 * obs_dim + 8 + 4 + 4 + n_actions
-    return max(0, (max_entry_bytes - HEADER_RESERVE_BYTES - 4 * obs_dim) // step_bytes)
+    room = max_entry_bytes - HEADER_RESERVE_BYTES - 4 * obs_dim
+    return max(0, room // _step_bytes(obs_dim, n_actions))
 
 
 def _known(space: Space | None, name: str) -> Space:
@@ -152,7 +157,10 @@ class ClientConfig:
             if f"network_architecture.{name}" in self.stated
         }
         defaults = {name: getattr(registered, name) for name in NetworkSpec.__struct_fields__}
-        return NetworkSpec(**{**defaults, **stated})
+        try:
+            return NetworkSpec(**{**defaults, **stated})
+        except ConfigError:  # a contradiction of what is stated with what is registered
+            return self.network
 
     def _check_sizes(self) -> None:
         entry = self.worker.max_entry_bytes
@@ -171,6 +179,20 @@ class ClientConfig:
                 path="agent.max_trajectory_steps",
             )
 
+    def _check_retained_fits(self) -> None:
+        steps = self.parameters.replayed_steps
+        if not steps or self.observation_space is None or self.action_space is None:
+            return
+        width = _step_bytes(flat_dim(self.observation_space), 0)
+        if steps * width > self.worker.retained_bytes:
+            raise ConfigError(
+                f"the replay buffer's {steps} steps of {width} bytes would not fit into what may "
+                f"stay in the stream to fill it again after a restart: buffer_size must be <= "
+                f"{self.worker.retained_bytes // width}, or worker.retained_bytes >= "
+                f"{steps * width}",
+                path="algorithm_parameters.buffer_size",
+            )
+
     def _check_entry_fits(self) -> None:
         if self.observation_space is None or self.action_space is None:
             return
@@ -179,6 +201,7 @@ class ClientConfig:
             flat_dim(self.action_space),
             self.worker.max_entry_bytes,
         )
+        self._check_retained_fits()
         if self.agent.max_trajectory_steps > fit:
             raise ConfigError(
                 f"with these spaces an entry of worker.max_entry_bytes "

@@ -17,7 +17,7 @@ from rl4sys_stream.config.schema import MAX_DEPTH, depth_above, message_of, read
 from rl4sys_stream.config.settings import AgentSettings, WorkerSettings
 from rl4sys_stream.config.spec import NetworkSpec
 from rl4sys_stream.errors import ConfigError
-from rl4sys_stream.spaces import Box, Discrete, Space
+from rl4sys_stream.spaces import Space
 
 __all__ = ["find_definition", "load_config"]
 
@@ -138,7 +138,7 @@ def _string(value: object) -> str | None:
 
 def _space(value: object) -> Space | None:
     """`value`, which the layer has checked, for the type checker."""
-    return value if isinstance(value, Box | Discrete) else None
+    return value if isinstance(value, Space) else None
 
 
 def _read_json(path: Path) -> object:

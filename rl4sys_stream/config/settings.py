@@ -15,6 +15,7 @@ CommitEntries = Annotated[int, msgspec.Meta(ge=1, le=4000)]
 Versions = Annotated[int, msgspec.Meta(ge=2)]
 SpoolBytes = Annotated[int, msgspec.Meta(ge=1 << 16)]
 FolderName = Annotated[str, msgspec.Meta(min_length=1)]
+RetainedBytes = Annotated[int, msgspec.Meta(ge=1 << 20)]
 ForgetSeconds = Annotated[float, msgspec.Meta(ge=3600)]
 BlockSeconds = Annotated[float, msgspec.Meta(gt=0, le=2)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -113,6 +114,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         forget_agents_s: Books of agents that closed this long ago are added up, and no longer kept
             for each of them; those that were killed stay. At least an hour, so that nobody looks
             for an agent that has just gone.
+        retained_bytes: What a replay buffer may keep in the stream, so that it can be filled again
+            after a restart. Of very short trajectories it may hold more than this; the oldest are
+            then in memory only.
         max_failed_updates: The worker stops after this many updates in a row that fail as a whole:
             losses or weights that are not finite, or an error.
         torch_threads: Threads of PyTorch.
@@ -129,6 +133,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     retain_versions: Versions = 16
     stage_ttl_s: Seconds = 120.0
     forget_agents_s: ForgetSeconds = 604_800.0
+    retained_bytes: RetainedBytes = 256 << 20
     max_failed_updates: Count = 3
     torch_threads: Count = 1
 

@@ -1,7 +1,7 @@
 """The fixed part of a client's definition: what the registry compares, and agents act by."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,34 +10,72 @@ import orjson
 from rl4sys_stream.config.algorithms import check_actions, check_algorithm
 from rl4sys_stream.config.schema import check_keys, different_paths, read_struct, shown
 from rl4sys_stream.errors import ConfigError
-from rl4sys_stream.spaces import Box, Discrete, Space, space_from_json, space_to_json
+from rl4sys_stream.spaces import (
+    Space,
+    space_from_json,
+    space_to_json,
+    without_bounds,
+)
 
-__all__ = ["ClientSpec", "NetworkSpec"]
+__all__ = ["Activation", "ClientSpec", "NetworkSpec"]
 
 Width = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 
+Activation = Literal["tanh", "relu", "leaky_relu", "elu", "silu", "gelu", "sigmoid"]
+
 
 class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Multilayer perceptrons: one for the actor and one for the critic, no shared layers.
+    """Multilayer perceptrons: one for the actor and one for the critic.
 
     Attributes:
         hidden_sizes: Widths of the actor's hidden layers, first to last; [] makes it linear.
-        activation: Of the hidden layers, in both networks.
-        critic_hidden_sizes: Widths of the critic's hidden layers; None: as the actor's.
+        activation: Of the hidden layers, in both networks. "leaky_relu" has slope 0.01 below 0,
+            "elu" the limit -1, "gelu" is the approximation by tanh.
+        critic_hidden_sizes: Widths of the critic's own hidden layers; None: as the actor's that it
+            does not share.
+        shared_layers: How many of the actor's hidden layers, from the first, are the critic's too;
+            its own follow them.
     """
 
     hidden_sizes: tuple[Width, ...] = (64, 64)
-    activation: Literal["tanh", "relu"] = "tanh"
+    activation: Activation = "tanh"
     critic_hidden_sizes: tuple[Width, ...] | None = None
+    shared_layers: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        """Refuse to share layers that do not exist.
+
+        Raises:
+            ConfigError: With the inequality in words.
+        """
+        layers = len(self.hidden_sizes)
+        if self.shared_layers > layers:
+            raise ConfigError(
+                f"the critic cannot share {self.shared_layers} hidden layers of an actor that has "
+                f"{layers}: shared_layers must be <= the length of hidden_sizes, which is {layers}",
+                path="shared_layers",
+            )
+
+    @property
+    def critic_own_sizes(self) -> tuple[int, ...]:
+        """Widths of the hidden layers that only the critic has, first to last."""
+        if self.critic_hidden_sizes is None:
+            return self.hidden_sizes[self.shared_layers :]
+        return self.critic_hidden_sizes
 
     def to_json(self) -> dict[str, object]:
-        """The network as JSON-ready data, every field present."""
+        """The network as JSON-ready data, every field present but for `shared_layers` of 0."""
         critic = self.critic_hidden_sizes
-        return {
+        data: dict[str, object] = {
             "hidden_sizes": list(self.hidden_sizes),
             "activation": self.activation,
             "critic_hidden_sizes": None if critic is None else list(critic),
         }
+        if self.shared_layers:
+            # Left out otherwise: readers that do not know the key can share a client as long as
+            # it does not matter, and what they registered stays equal.
+            data["shared_layers"] = self.shared_layers
+        return data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +102,9 @@ class ClientSpec:
         """
         check_algorithm(self.algorithm)
         for name in ("observation_space", "action_space"):
-            if not isinstance(getattr(self, name), Box | Discrete):
+            if not isinstance(getattr(self, name), Space):
                 raise ConfigError(
-                    f"expected a Box or Discrete of rl4sys_stream.spaces, not "
+                    f"expected a space of rl4sys_stream.spaces, not "
                     f"{shown(getattr(self, name))}; as_space() converts Gymnasium's",
                     path=name,
                 )
@@ -128,5 +166,14 @@ class ClientSpec:
             raise ConfigError(f"the client's spec is not JSON: {error}") from None
 
     def differences(self, other: "ClientSpec") -> tuple[str, ...]:
-        """Dotted paths, sorted, at which `other` differs: "network_architecture.activation"."""
-        return different_paths(self.to_json(), other.to_json())
+        """Dotted paths, sorted, at which `other` differs: "network_architecture.activation".
+
+        Bounds of observations do not count: nothing acts or learns by them, and an environment
+        states many that nobody writes into a file.
+        """
+        return different_paths(_compared(self), _compared(other))
+
+
+def _compared(spec: ClientSpec) -> dict[str, object]:
+    """What counts when specs are compared, as JSON-ready data."""
+    return replace(spec, observation_space=without_bounds(spec.observation_space)).to_json()

@@ -1,12 +1,12 @@
 """The forward pass of a small fully connected net, for one observation at a time.
 
 Tensors are `pi.0.weight [in, out]`, `pi.0.bias [out]`, `pi.1.weight`, … in this order, row-major
-for `x @ W`; the last layer has no activation and gives the logits. The learner's `torch.nn.Linear`
-holds the transpose.
+for `x @ W`; the last layer has no activation. A Gaussian actor may have log-standard-deviations
+beside its net: they follow as `log_std [out]`, and the forward pass does not use them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Self
@@ -19,9 +19,17 @@ from rl4sys_stream.errors import NonFiniteError, WireFormatError
 from rl4sys_stream.policy.extras import BehaviorExtras
 from rl4sys_stream.wire.snapshot import TensorLayout, Weights
 
-__all__ = ["MLPPolicy", "actor_layout", "bias_name", "weight_name"]
+__all__ = ["LOG_STD", "MLPPolicy", "actor_layout", "bias_name", "weight_name"]
 
+LOG_STD: Final = "log_std"
+"""Name of the vector of log-standard-deviations `[out]`, the last tensor of those that have it."""
+
+# Arrays without axes: numpy takes longer over Python's numbers and its own scalars.
 _ZERO: Final = np.zeros((), np.float32)
+_ONE: Final = np.ones((), np.float32)
+_LEAKY_SLOPE: Final = np.full((), 0.01, np.float32)
+_GELU_LINE: Final = np.full((), -2.0 * math.sqrt(2.0 / math.pi), np.float32)
+_GELU_CUBE: Final = np.full((), -2.0 * math.sqrt(2.0 / math.pi) * 0.044715, np.float32)
 
 _Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -36,15 +44,70 @@ def bias_name(layer: int) -> str:
     return f"pi.{layer}.bias"
 
 
-def actor_layout(obs_dim: int, hidden_sizes: Sequence[int], n_actions: int) -> TensorLayout:
-    """The layout of a published actor: what the learner exports and agents expect."""
-    widths = (obs_dim, *hidden_sizes, n_actions)
+def actor_layout(
+    obs_dim: int, hidden_sizes: Sequence[int], outputs: int, *, log_std: bool = False
+) -> TensorLayout:
+    """The layout of a published actor: what the learner exports and agents expect.
+
+    Args:
+        obs_dim: Width of the input.
+        hidden_sizes: Widths of the hidden layers.
+        outputs: Width of the last layer.
+        log_std: Whether `log_std [outputs]` follows.
+    """
+    widths = (obs_dim, *hidden_sizes, outputs)
     names: list[str] = []
     shapes: list[tuple[int, ...]] = []
-    for layer, (inputs, outputs) in enumerate(pairwise(widths)):
+    for layer, (rows, columns) in enumerate(pairwise(widths)):
         names += (weight_name(layer), bias_name(layer))
-        shapes += ((inputs, outputs), (outputs,))
+        shapes += ((rows, columns), (columns,))
+    if log_std:
+        names.append(LOG_STD)
+        shapes.append((outputs,))
     return TensorLayout(tuple(names), tuple(shapes))
+
+
+def _leaky_relu(x: NDArray[np.float32]) -> None:
+    np.maximum(x, x * _LEAKY_SLOPE, out=x)
+
+
+def _elu(x: NDArray[np.float32]) -> None:
+    # exp(x) - 1 is above x where x < 0, and 0 for what is cut at 0.
+    np.maximum(x, np.expm1(np.minimum(x, _ZERO)), out=x)
+
+
+def _silu(x: NDArray[np.float32]) -> None:
+    divisor = np.exp(-x)
+    divisor += _ONE
+    x /= divisor
+
+
+def _gelu(x: NDArray[np.float32]) -> None:
+    # Hendrycks, Gimpel 2016 (arXiv:1606.08415): x/2 (1 + tanh u), u = √(2/π) (x + 0.044715 x³).
+    # That is x / (1 + exp(-2u)), which takes fewer calls.
+    divisor = x * x
+    divisor *= _GELU_CUBE
+    divisor += _GELU_LINE
+    divisor *= x
+    np.exp(divisor, out=divisor)
+    divisor += _ONE
+    x /= divisor
+
+
+def _sigmoid(x: NDArray[np.float32]) -> None:
+    np.negative(x, out=x)
+    np.exp(x, out=x)
+    x += _ONE
+    np.reciprocal(x, out=x)
+
+
+_IN_PLACE: Final[dict[str, Callable[[NDArray[np.float32]], None]]] = {
+    "leaky_relu": _leaky_relu,
+    "elu": _elu,
+    "silu": _silu,
+    "gelu": _gelu,
+    "sigmoid": _sigmoid,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,8 +126,8 @@ class MLPPolicy:
 
     Attributes:
         obs_dim: Length of an observation.
-        n_actions: Length of the logits.
-        activation: `tanh` or `relu`, after each layer but the last.
+        n_actions: Length of the outputs.
+        activation: After each layer but the last; see `NetworkSpec`.
     """
 
     obs_dim: int
@@ -75,13 +138,21 @@ class MLPPolicy:
     _bounds: _Bounds | None
 
     @classmethod
-    def from_weights(cls, weights: Weights, network: NetworkSpec, extras: BehaviorExtras) -> Self:
+    def from_weights(
+        cls,
+        weights: Weights,
+        network: NetworkSpec,
+        extras: BehaviorExtras,
+        *,
+        log_std: bool = False,
+    ) -> Self:
         """The net that `weights` are of.
 
         Args:
             weights: Tensors as in the module's description.
             network: Hidden sizes and activation.
             extras: Its normalisation becomes part of the net.
+            log_std: Whether `log_std` belongs to them; it is checked, and not kept.
 
         Raises:
             WireFormatError: If names or shapes are not those of `network`, or the normalisation
@@ -94,7 +165,7 @@ class MLPPolicy:
             raise WireFormatError(f"the weights lack {first!r} or {last!r}: another network's?")
         # [:1]: a scalar in their place counts as 1, and the layouts differ.
         obs_dim, n_actions = (math.prod(tensors[name].shape[:1]) for name in (first, last))
-        expected = actor_layout(obs_dim, network.hidden_sizes, n_actions)
+        expected = actor_layout(obs_dim, network.hidden_sizes, n_actions, log_std=log_std)
         if weights.layout != expected:
             raise WireFormatError(
                 f"the weights have tensors {_words(weights.layout)}, the client's network has "
@@ -115,11 +186,12 @@ class MLPPolicy:
             _bounds(extras, obs_dim),
         )
 
-    # Overflow shows in the logits, where it is refused; an application that turns warnings into
-    # errors must not meet numpy's instead. As a decorator it costs half of a `with`.
-    @np.errstate(over="ignore", invalid="ignore")
+    # Overflow shows in the outputs, where it is refused, and underflow does no harm; an application
+    # that turns warnings into errors must not meet numpy's instead. As a decorator it costs half of
+    # a `with`.
+    @np.errstate(over="ignore", under="ignore", invalid="ignore")
     def forward(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits of one observation or of a batch.
+        """The outputs for one observation or for a batch: logits, values or means.
 
         Args:
             observations: `float32 [obs_dim]` or `float32 [N, obs_dim]`; not written to.
@@ -140,11 +212,17 @@ class MLPPolicy:
                 x = x.dot(weight)
                 x += bias
                 np.tanh(x, out=x)
-        else:
+        elif self.activation == "relu":
             for weight, bias in self._hidden:
                 x = x.dot(weight)
                 x += bias
                 np.maximum(x, _ZERO, out=x)
+        else:
+            activate = _IN_PLACE[self.activation]
+            for weight, bias in self._hidden:
+                x = x.dot(weight)
+                x += bias
+                activate(x)
         weight, bias = self._head
         x = x.dot(weight)
         x += bias

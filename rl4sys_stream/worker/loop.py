@@ -34,13 +34,16 @@ from rl4sys_stream.errors import (
 )
 from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.worker.checkpoint import read_checkpoint
+from rl4sys_stream.worker.committer import Committer
 from rl4sys_stream.worker.health import Health, report_state
 from rl4sys_stream.worker.intake import Intake
 from rl4sys_stream.worker.isolation import Attempts
 from rl4sys_stream.worker.plan import WorkerPlan, make_plan, record_plan
-from rl4sys_stream.worker.session import Session, Tenure
+from rl4sys_stream.worker.retained import RetainedTail
+from rl4sys_stream.worker.session import Session
 from rl4sys_stream.worker.settlement import Books
 from rl4sys_stream.worker.statistics import RolloutStatistics
+from rl4sys_stream.worker.tenure import Tenure
 
 __all__ = ["Worker"]
 
@@ -247,7 +250,7 @@ class Worker:
             self._read_ledgers(head),
             head.counts if head else Counts(),
             lineage_epoch=plan.lineage_epoch,
-            max_policy_lag=plan.settings.max_policy_lag,
+            max_policy_lag=plan.settings.max_policy_lag if plan.on_policy else None,
             rescan=intake.rescan,
         )
         tenure = Tenure(
@@ -262,10 +265,43 @@ class Worker:
             attempts=Attempts(self._broker, self._keys, self._process),
             pause=self._pause,
         )
+        tail = self._retained_tail(plan, algorithm, head, stream, books)
+        committer = Committer(tenure, algorithm, head, intake, tail)
         try:
-            Session(tenure, algorithm, head, statistics, books, intake).run()
+            Session(tenure, algorithm, committer, statistics, books, intake).run()
         finally:
             reader.close()
+
+    def _retained_tail(
+        self,
+        plan: WorkerPlan,
+        algorithm: Algorithm,
+        head: Head | None,
+        stream: TrajectoryStream,
+        books: Books,
+    ) -> RetainedTail:
+        """What a replay buffer has kept in the stream; the algorithm gets it back."""
+        settings = plan.settings
+        tail = RetainedTail(
+            self._keys.client,
+            max_bytes=settings.retained_bytes,
+            max_deleted=settings.max_commit_entries,
+        )
+        if plan.on_policy:
+            return tail
+        trajectories = tail.read(stream, plan.trajectory_spec, books.is_settled)
+        if head is None:  # another training history's: the first commits delete them
+            return tail
+        algorithm.replay(trajectories)
+        log_event(
+            logger,
+            logging.INFO if len(tail) >= head.retained else logging.WARNING,
+            "worker.replay_buffer_filled",
+            client=self._keys.client,
+            trajectories=len(tail),
+            retained=head.retained,
+        )
+        return tail
 
     def _read_ledgers(self, head: Head | None) -> Mapping[str, LedgerRecord]:
         """The watermarks, if all are there that the head counts on.

@@ -16,7 +16,13 @@ from rl4sys_stream.broker.registry import (
     register,
 )
 from rl4sys_stream.clock import Clock
-from rl4sys_stream.config import ClientConfig, ClientSpec, Hyperparameters, WorkerSettings
+from rl4sys_stream.config import (
+    ClientConfig,
+    ClientSpec,
+    Hyperparameters,
+    WorkerSettings,
+    find_algorithm,
+)
 from rl4sys_stream.errors import BrokerFullError, SpecMismatchError
 from rl4sys_stream.spaces import Discrete, flat_dim
 from rl4sys_stream.telemetry import log_event
@@ -52,6 +58,11 @@ class WorkerPlan:
         if self.parameters.seed is not None:
             return self.parameters.seed
         return xxhash.xxh3_64_intdigest(self.lineage.encode()) >> 1
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether only recent behaviour can be trained on."""
+        return find_algorithm(self.spec.algorithm).on_policy
 
     @property
     def trajectory_spec(self) -> TrajectorySpec:

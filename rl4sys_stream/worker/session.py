@@ -5,30 +5,20 @@ whatever goes wrong, it is thrown away, and the next one begins at the head agai
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
-import msgspec
-
-from rl4sys_stream.algorithms.base import Algorithm, PolicyExport, Sample, UpdateReport
-from rl4sys_stream.broker.commit import Commit, CommitResult, commit, new_commit_id
-from rl4sys_stream.broker.connection import Broker
-from rl4sys_stream.broker.head import Counts, Head, ManifestEntry
-from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.algorithms.base import Algorithm, Sample
 from rl4sys_stream.broker.registry import read_heartbeats
-from rl4sys_stream.clock import Clock
-from rl4sys_stream.errors import BrokerUnavailableError, FencedError, NonFiniteError
-from rl4sys_stream.model_store.publisher import Base, Provenance, Publisher
+from rl4sys_stream.errors import FencedError, NonFiniteError
 from rl4sys_stream.telemetry import StateLog, log_event
-from rl4sys_stream.worker.checkpoint import stage_checkpoint
-from rl4sys_stream.worker.health import Health
+from rl4sys_stream.worker.committer import Committer
 from rl4sys_stream.worker.intake import Intake
-from rl4sys_stream.worker.isolation import Attempts, ends_a_process, find_culprits
-from rl4sys_stream.worker.plan import WorkerPlan
+from rl4sys_stream.worker.isolation import ends_a_process, find_culprits
 from rl4sys_stream.worker.settlement import Accepted, Books, Settlement
 from rl4sys_stream.worker.statistics import RolloutStatistics
+from rl4sys_stream.worker.tenure import Tenure
 
-__all__ = ["Session", "Tenure"]
+__all__ = ["Session"]
 
 logger = logging.getLogger("rl4sys_stream.worker")
 
@@ -39,39 +29,8 @@ of their own, so that a stream full of unusable entries does not fill the broker
 REFUSED_AGE_S = 1.0
 MAX_GROWTH = 16
 """A rollout grows to this many times `n_steps` at most: its update takes as many times as long."""
-RETRY_S = 0.2
 LOOK_AT_AGENTS_S = 1.0
 HEARTBEAT_AGE_MS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Tenure:
-    """What a session works with; all of it belongs to this session alone.
-
-    Attributes:
-        broker: For everything but the blocking reads and the renewals.
-        keys: Of the client.
-        plan: What to train.
-        token: Fencing token of the held lease.
-        server: Identity of the server, asked before anything else was read; "" where it is not
-            told.
-        clock: For stamps and intervals.
-        health: Renews the lease meanwhile.
-        stopping: True once the process was asked to stop.
-        attempts: Remembers which updates were begun, also when this process does not outlive one.
-        pause: Waits that many seconds, or less if asked to stop.
-    """
-
-    broker: Broker
-    keys: ClientKeys
-    plan: WorkerPlan
-    token: str
-    server: str
-    clock: Clock
-    health: Health
-    stopping: Callable[[], bool]
-    attempts: Attempts
-    pause: Callable[[float], None]
 
 
 class Session:
@@ -81,36 +40,27 @@ class Session:
         self,
         tenure: Tenure,
         algorithm: Algorithm,
-        head: Head | None,
+        committer: Committer,
         statistics: RolloutStatistics,
         books: Books,
         intake: Intake,
     ) -> None:
-        """Continue `head` with an `algorithm` in exactly that state.
+        """Continue what is committed with an `algorithm` in exactly that state.
 
         Args:
             tenure: Surroundings.
             algorithm: Loaded from the head's checkpoint, or fresh where there is no head.
-            head: What is committed, None before the first version.
+            committer: Knows the head.
             statistics: From the same checkpoint.
             books: Over the committed ledgers.
             intake: Started by `run`.
         """
         self._tenure = tenure
         self._algorithm = algorithm
-        self._head = head
+        self._committer = committer
         self._statistics = statistics
         self._books = books
         self._intake = intake
-        settings = tenure.plan.settings
-        self._publisher = Publisher(
-            tenure.broker, tenure.keys, retain_versions=settings.retain_versions
-        )
-        # Before the first update the algorithm holds exactly the weights of the head.
-        self._base: Base | None = None
-        if head is not None:
-            weights = algorithm.export().weights
-            self._base = Base(head.version, head.token, weights)
         self._observed_steps = self._observed_lag = 0
         self._wanted_steps: float | None = None
         self._failed_updates = 0
@@ -128,10 +78,10 @@ class Session:
             BrokerError: The broker cannot be used.
             NonFiniteError: Updates kept failing.
         """
-        if self._head is not None:
-            self._suspicious = self._tenure.attempts.resume(self._head)
+        if self._committer.begun:
+            self._suspicious = self._tenure.attempts.resume(self._committer.head)
         else:
-            self._publish(Settlement((), (), {}, Counts(), Provenance()), None)
+            self._committer.publish(Settlement(), self._statistics, {})
         self._intake.start()
         try:
             while not self._tenure.stopping():
@@ -146,7 +96,7 @@ class Session:
             raise FencedError(f"{self._tenure.keys.client}: a newer worker holds the lease")
         candidate = self._intake.take(TAKE_TIMEOUT_S)
         if candidate is not None:
-            for accepted in self._books.accept(candidate, self._require_head()):
+            for accepted in self._books.accept(candidate, self._committer.head):
                 self._observe(accepted)
         else:
             self._tenure.health.set_state("idle")
@@ -200,6 +150,8 @@ class Session:
         each makes the next a version older, until the rest is too old and dropped. So a rollout
         grows until what waits is trained on within half of the versions that it has left.
         """
+        if not self._tenure.plan.on_policy:
+            return False  # no age matters
         if self._wanted_steps is None:
             plan = self._tenure.plan
             at_hand = self._observed_steps + self._intake.waiting_steps()
@@ -220,7 +172,7 @@ class Session:
         self._tenure.health.set_state("training")
         if self._suspicious and self._isolate_deadly():
             return
-        self._tenure.attempts.begin(self._require_head())
+        self._tenure.attempts.begin(self._committer.head)
         begun = self._tenure.clock.monotonic()
         try:
             report = self._algorithm.update()
@@ -234,8 +186,7 @@ class Session:
         seconds = self._tenure.clock.monotonic() - begun
         settlement = self._books.settle_trained()
         timing = {"time/update_s": seconds, "stream/waiting": float(self._intake.waiting)}
-        report = replace(report, metrics={**report.metrics, **timing})
-        self._publish(settlement, report)
+        self._committer.publish(settlement, self._statistics, {**report.metrics, **timing})
 
     def _isolate_deadly(self) -> bool:
         """Set aside what has ended the workers before this one; True if there was any.
@@ -323,146 +274,5 @@ class Session:
                 "rewards and observations in the quarantine, or lower learning_rate"
             ) from error
 
-    def _publish(self, settlement: Settlement, report: UpdateReport | None) -> None:
-        """Stage the algorithm as the next version, and commit it with what it was trained on."""
-        tenure, old = self._tenure, self._head
-        export = self._algorithm.export()
-        version = old.version + 1 if old else 1
-        metrics = dict(report.metrics) if report else {}
-        metrics |= self._statistics.metrics()
-        metrics["time/total_timesteps"] = float(settlement.counts.steps)
-        now_ms = tenure.clock.wall_ms()
-        checkpoint_key = tenure.keys.checkpoint(version, tenure.token)
-        ttl_s = int(tenure.plan.settings.stage_ttl_s)
-        state = self._algorithm.state()
-        stage_checkpoint(tenure.broker, checkpoint_key, state, self._statistics, ttl_s=ttl_s)
-        staged = self._publisher.stage(
-            version=version,
-            token=tenure.token,
-            lineage=tenure.plan.lineage,
-            weights=export.weights,
-            extras=export.extras,
-            base=self._base,
-            manifest=old.manifest if old else (),
-            provenance=settlement.provenance,
-            metrics=metrics,
-            wall_ms=now_ms,
-            ttl_s=ttl_s,
-        )
-        head = Head(
-            version=version,
-            token=tenure.token,
-            lineage=tenure.plan.lineage,
-            model=staged.key,
-            checkpoint=checkpoint_key,
-            manifest=staged.manifest,
-            counts=settlement.counts,
-            updated_ms=now_ms,
-        )
-        record = {"version": version, "time_ms": now_ms, "metrics": metrics}
-        notice = {"version": version, "token": tenure.token, "lineage": tenure.plan.lineage}
-        self._commit(
-            settlement,
-            head,
-            staged=(staged.key, checkpoint_key),
-            pruned=self._pruned_keys(staged.pruned),
-            metrics=msgspec.json.encode(record),
-            notice=msgspec.json.encode(notice),
-        )
-        self._note_published(export, settlement, metrics)
-
-    def _note_published(
-        self, export: PolicyExport, settlement: Settlement, metrics: dict[str, float]
-    ) -> None:
-        head = self._require_head()
-        self._base = Base(head.version, head.token, export.weights)
-        log_event(
-            logger,
-            logging.INFO,
-            "worker.committed",
-            client=self._tenure.keys.client,
-            version=head.version,
-            trajectories=settlement.provenance.trajectories,
-            steps=settlement.counts.steps,
-            ep_rew_mean=_rounded(metrics.get("rollout/ep_rew_mean")),
-            policy_lag_max=int(metrics.get("policy/lag_max", 0)),
-        )
-
-    def _pruned_keys(self, pruned: tuple[ManifestEntry, ...]) -> tuple[str, ...]:
-        keys = self._tenure.keys
-        return tuple(
-            key
-            for entry in pruned
-            for key in (
-                keys.model(entry.version, entry.token),
-                keys.checkpoint(entry.version, entry.token),
-            )
-        )
-
     def _settle_refused(self) -> None:
-        settlement = self._books.settle_refused()
-        head = replace(
-            self._require_head(),
-            counts=settlement.counts,
-            updated_ms=self._tenure.clock.wall_ms(),
-        )
-        self._commit(settlement, head)
-
-    def _commit(
-        self,
-        settlement: Settlement,
-        head: Head,
-        *,
-        staged: tuple[str, ...] = (),
-        pruned: tuple[str, ...] = (),
-        metrics: bytes = b"",
-        notice: bytes = b"",
-    ) -> None:
-        old = self._head
-        work = Commit(
-            commit_id=new_commit_id(),
-            token=self._tenure.token,
-            expect_version=old.version if old else 0,
-            expect_token=old.token if old else "",
-            expect_commit=old.commit if old else "",
-            expect_server=self._tenure.server,
-            head=head,
-            staged=staged,
-            settled=settlement.entry_ids,
-            refusals=settlement.refusals,
-            deleted=settlement.entry_ids,
-            watermarks=settlement.watermarks,
-            pruned=pruned,
-            metrics=metrics,
-            notice=notice,
-        )
-        result = self._intake.settle(
-            lambda: self._commit_until_answered(work), settlement.entry_ids
-        )
-        self._head = replace(head, commit=work.commit_id)
-        # A stream that is never idle must not hide what a paused worker took under our name.
-        self._intake.look_for_forgotten(result.pending)
-
-    def _commit_until_answered(self, work: Commit) -> CommitResult:
-        """Repeat a commit whose reply was lost: the broker recognises it by its id."""
-        tenure = self._tenure
-        while True:
-            try:
-                result = commit(tenure.broker, tenure.keys, work)
-            except BrokerUnavailableError as error:
-                self._log.set("worker.commit", "unanswered", error=error)
-                if tenure.stopping():
-                    raise
-                tenure.pause(RETRY_S)
-                continue
-            self._log.set("worker.commit", "answered", level=logging.DEBUG)
-            return result
-
-    def _require_head(self) -> Head:
-        if self._head is None:
-            raise RuntimeError("no version was published")
-        return self._head
-
-
-def _rounded(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+        self._committer.settle(self._books.settle_refused())

@@ -35,26 +35,27 @@ class Accepted:
     address: EntryAddress
     trajectory: Trajectory
     lag: int
+    size_bytes: int = 0
 
 
-def policy_lag(head: Head, lineage_epoch: int, behavior: Iterable[BehaviorRun]) -> int | None:
+def policy_lag(head: Head, lineage_epoch: int, behavior: Iterable[BehaviorRun]) -> tuple[int, bool]:
     """How many versions the oldest model behind a trajectory differs from the learner's.
 
     A model *ahead* of the head (the broker lost its last commits) counts by its distance, too:
     its logged probabilities are as true as any.
 
     Returns:
-        None where no lag can be told: the application's fallback acted, or a model of an older
-        lineage.
+        The lag, and whether it holds for all steps: none can be told where the application's
+        fallback acted, or a model of an older lineage.
     """
-    lag = 0
+    lag, known = 0, True
     for run in behavior:
-        if run.token == FALLBACK_TOKEN:
-            return None
-        if run.version and token_epoch(run.token) <= lineage_epoch:
-            return None
-        lag = max(lag, abs(head.version - run.version))
-    return lag
+        foreign = run.version and token_epoch(run.token) <= lineage_epoch
+        if run.token == FALLBACK_TOKEN or foreign:
+            known = False
+        else:
+            lag = max(lag, abs(head.version - run.version))
+    return lag, known
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +63,20 @@ class Settlement:
     """What one commit settles.
 
     Attributes:
-        entry_ids: Entries to acknowledge and delete.
+        entry_ids: Entries to acknowledge.
+        trained: Those of them that the learner took in; the others need not stay in the stream.
         refusals: Those of them that go to the quarantine.
         watermarks: agent_id -> ledger as JSON, for the agents concerned.
         counts: Of the lineage, after this commit.
         provenance: Of the version that is published, if one is.
     """
 
-    entry_ids: tuple[str, ...]
-    refusals: tuple[Refusal, ...]
-    watermarks: Mapping[str, bytes]
-    counts: Counts
-    provenance: Provenance
+    entry_ids: tuple[str, ...] = ()
+    trained: tuple[Accepted, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    watermarks: Mapping[str, bytes] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 @dataclass(slots=True)
@@ -101,7 +104,7 @@ class Books:
         counts: Counts,
         *,
         lineage_epoch: int,
-        max_policy_lag: int,
+        max_policy_lag: int | None,
         rescan: Callable[[str], list[Candidate]],
     ) -> None:
         """Continue the committed state.
@@ -110,7 +113,8 @@ class Books:
             ledgers: agent_id -> what is committed of its numbers.
             counts: Of the lineage.
             lineage_epoch: Models of tokens up to this epoch belong to an older lineage.
-            max_policy_lag: Older trajectories are dropped.
+            max_policy_lag: Older trajectories are dropped, and those whose age cannot be told;
+                None uses whatever comes, as learning from a replay buffer can.
             rescan: Reads the pending list again; gives out all that is older than an entry.
         """
         self._ledgers = {agent_id: AgentLedger(record) for agent_id, record in ledgers.items()}
@@ -127,6 +131,10 @@ class Books:
         self._settled: list[str] = []
         self._refusals: list[Refusal] = []
         self._dirty: set[str] = set()
+
+    def is_settled(self, address: EntryAddress) -> bool:
+        """Whether the fate of this number is committed."""
+        return self._ledger(address.agent_id).is_settled(address.seq)
 
     @property
     def unsettled(self) -> int:
@@ -228,12 +236,13 @@ class Books:
             self._refuse(candidate, address)
             self._settle(candidate, address, Outcome.QUARANTINED)
             return []
-        lag = policy_lag(head, self._lineage_epoch, trajectory.behavior)
-        if lag is None or lag > self._max_policy_lag:
+        lag, known = policy_lag(head, self._lineage_epoch, trajectory.behavior)
+        limit = self._max_policy_lag
+        if limit is not None and (not known or lag > limit):
             self._settle(candidate, address, Outcome.DROPPED)
             return []
         held.add(address.seq)
-        accepted = Accepted(candidate.entry_id, address, trajectory, lag)
+        accepted = Accepted(candidate.entry_id, address, trajectory, lag, candidate.size_bytes)
         self._accepted.append(accepted)
         return [accepted]
 
@@ -324,6 +333,7 @@ class Books:
         }
         settlement = Settlement(
             entry_ids,
+            accepted,
             tuple(self._refusals),
             watermarks,
             self._totals.counts(),

@@ -29,7 +29,14 @@ from rl4sys_stream.config import (
 from rl4sys_stream.dispatcher.report import DispatcherReport, parse_dispatchers
 from rl4sys_stream.errors import ConfigError, UnknownVersionError, WireFormatError
 from rl4sys_stream.model_store.subscriber import plan_reads
-from rl4sys_stream.spaces import Box, Discrete
+from rl4sys_stream.spaces import (
+    Box,
+    Dict,
+    Discrete,
+    MultiBinary,
+    MultiDiscrete,
+    Tuple,
+)
 from tests.fuzz.containers import pack, unpack
 from tests.fuzz.target import Target
 
@@ -39,6 +46,15 @@ SPEC = ClientSpec(
     observation_space=Box((8,), -1.0, 1.0),
     action_space=Discrete(4),
     network=NetworkSpec(hidden_sizes=(64, 64), critic_hidden_sizes=(32,)),
+)
+NESTED_SPEC = ClientSpec(
+    observation_space=Dict(
+        {
+            "load": Box((2,), (-1.0, 0.0), 1.0),
+            "all": Tuple((MultiDiscrete((3, 2)), MultiBinary(4), Discrete(3))),
+        }
+    ),
+    action_space=Discrete(4),
 )
 NOW_MS = 1_700_000_000_000
 
@@ -200,6 +216,6 @@ BROKER_TARGETS = (
         _registrations(),
         fields=True,
     ),
-    Target("client_spec", _decode_spec, ConfigError, (SPEC.to_bytes(),)),
+    Target("client_spec", _decode_spec, ConfigError, (SPEC.to_bytes(), NESTED_SPEC.to_bytes())),
     Target("server_note", _server_note(), WireFormatError, (_NOTE,)),
 )

@@ -17,7 +17,6 @@ from rl4sys_stream.broker.ledger import read_ledgers
 from rl4sys_stream.broker.server_facts import read_identity
 from rl4sys_stream.broker.stage import stage
 from rl4sys_stream.broker.stream import TrajectoryStream
-from rl4sys_stream.model_store.publisher import Provenance
 from rl4sys_stream.worker.intake import Intake
 from rl4sys_stream.worker.settlement import Books, Settlement
 from tests.unit.worker.entries import SPEC
@@ -59,7 +58,7 @@ class SteppedWorker:
         )
         self._unanswered: tuple[Commit, Head] | None = None
         if self._head is None:
-            self._publish(Settlement((), (), {}, Counts(), Provenance()), [], lose_reply=False)
+            self._publish(Settlement(), [], lose_reply=False)
         self._intake._read_what_was_left()
 
     def read(self, count: int) -> None:

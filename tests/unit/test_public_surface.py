@@ -16,6 +16,8 @@ NAMES = {
     "ConfigError",
     "Discrete",
     "MaskError",
+    "MultiBinary",
+    "MultiDiscrete",
     "ObservationError",
     "RL4SysAgent",
     "SpecMismatchError",

@@ -34,6 +34,11 @@ class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         """Environment steps, over all agents, that one update and so one model version takes."""
         raise NotImplementedError
 
+    @property
+    def replayed_steps(self) -> int:
+        """Environment steps that a replay buffer holds; 0 where there is none."""
+        return 0
+
     def to_json(self) -> dict[str, object]:
         """The parameters as JSON-ready data, every field present."""
         return {name: getattr(self, name) for name in self.__struct_fields__}

@@ -14,10 +14,13 @@ from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import (
     AgentHeartbeat,
     WorkerReport,
+    register,
     write_heartbeat,
     write_worker_report,
 )
+from rl4sys_stream.config import ClientSpec
 from rl4sys_stream.errors import ExitCode
+from rl4sys_stream.spaces import Box, Dict, Discrete, MultiDiscrete
 from rl4sys_stream.worker.loop import Worker
 from tests.integration.cli.terminal import STEPS, Application, environment
 
@@ -104,6 +107,18 @@ def test_clients_list_says_what_each_is(ask, trained):
     said = json.loads(ask("clients", "list", "--json").out)["clients"]
     mine = next(one for one in said if one["client"] == trained)
     assert mine["definition"]["algorithm_parameters"]["n_steps"] == 4 * STEPS
+
+
+def test_clients_list_says_what_spaces_are_made_of(run, broker, redis_url, client_name):
+    """In one column, also where a space has many parts."""
+    spec = ClientSpec(
+        observation_space=Dict({"load": Box((2,)), "tiers": MultiDiscrete((3, 2))}),
+        action_space=Discrete(2),
+    )
+    register(broker, ClientKeys(client_name), spec, {}, wall_ms=1)
+    answer = run("clients", "list", redis_url=redis_url)
+    row = next(line for line in answer.out.splitlines() if line.startswith(client_name))
+    assert "dict of 2 " in row
 
 
 def test_models_list_and_show_describe_the_versions(ask):

@@ -223,6 +223,16 @@ def test_what_was_said_stays_so_that_a_contradiction_shows(load):
     assert spec.differences(REGISTERED) == ("action_space.n", "network_architecture.activation")
 
 
+def test_what_was_said_stays_also_where_no_network_is_both_that_and_what_is_registered(load):
+    """More shared layers than the registered actor has: the refusal then names both fields."""
+    config = load({"network_architecture": {"shared_layers": 2}})
+    assert config.spec(REGISTERED).differences(REGISTERED) == (
+        "network_architecture.activation",
+        "network_architecture.hidden_sizes",
+        "network_architecture.shared_layers",
+    )
+
+
 def test_a_space_that_nobody_knows_is_refused_with_both_ways_to_say_it():
     """The README's form has none."""
     with pytest.raises(ConfigError, match=r"pass observation_space=\.\.\. to the agent") as caught:

@@ -45,7 +45,8 @@ def test_every_field_is_documented_on_its_class(kind):
         (PPOParameters, "learning_rate_schedule", "cosine", 'one of "constant", "linear"'),
         (NetworkSpec, "hidden_sizes", [64, 0], "a list, each element an integer >= 1"),
         (NetworkSpec, "hidden_sizes", 64, "a list, each element an integer >= 1"),
-        (NetworkSpec, "activation", "gelu", 'one of "relu", "tanh"'),
+        (NetworkSpec, "activation", "swish", 'one of "elu", "gelu", "leaky_relu", "relu"'),
+        (NetworkSpec, "shared_layers", -1, "an integer >= 0"),
         (AgentSettings, "drop_policy", "drop", 'one of "block", "drop_newest", "drop_oldest"'),
         (WorkerSettings, "max_policy_lag", 0, "an integer >= 1"),
         (WorkerSettings, "max_commit_entries", 4001, "an integer >= 1 and <= 4000"),
@@ -91,14 +92,35 @@ def test_minibatches_of_one_step_are_refused_while_advantages_are_normalised():
     assert PPOParameters(batch_size=1, normalize_advantage=False).batch_size == 1
 
 
-def test_a_linear_schedule_needs_an_end_after_the_first_update():
+def test_more_shared_layers_than_the_actor_has_are_refused():
+    """All of them may be shared: the critic's own part is then linear."""
+    with pytest.raises(ConfigError, match=r"shared_layers must be <= .* which is 2") as caught:
+        NetworkSpec(hidden_sizes=(64, 64), shared_layers=3)
+    assert caught.value.path == "shared_layers"
+    assert NetworkSpec(hidden_sizes=(64, 64), shared_layers=2).critic_own_sizes == ()
+
+
+@pytest.mark.parametrize("schedule", ["learning_rate_schedule", "clip_range_schedule"])
+def test_a_linear_schedule_needs_an_end_after_the_first_update(schedule):
     """Neither an endless nor an already ended schedule can be followed."""
-    with pytest.raises(ConfigError, match="set total_timesteps"):
-        PPOParameters(learning_rate_schedule="linear")
+
+    def ending(steps: int | None) -> PPOParameters:
+        return PPOParameters.from_json({schedule: "linear", "total_timesteps": steps})
+
+    with pytest.raises(ConfigError, match="set total_timesteps") as caught:
+        ending(None)
+    assert caught.value.path.endswith(schedule)
     with pytest.raises(ConfigError, match="total_timesteps must be >= n_steps, which is 2048"):
-        PPOParameters(learning_rate_schedule="linear", total_timesteps=2047)
-    ends_in_time = PPOParameters(learning_rate_schedule="linear", total_timesteps=2048)
-    assert ends_in_time.total_timesteps == 2048
+        ending(2047)
+    assert ending(2048).unread() == {}
+
+
+def test_what_follows_a_step_is_not_trusted_more_than_the_step():
+    """The bounds of V-trace have an order."""
+    with pytest.raises(ConfigError, match=r"c_bar must be <= rho_bar, which is 0\.5") as caught:
+        PPOParameters(vtrace=True, rho_bar=0.5)
+    assert caught.value.path == "c_bar"
+    assert PPOParameters(vtrace=True, rho_bar=2.0).c_bar == 1.0
 
 
 def test_blocking_the_application_needs_a_limit():

@@ -2,35 +2,34 @@
 
 import json
 from dataclasses import replace
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rl4sys_stream.config import ClientSpec, NetworkSpec
+from rl4sys_stream.config.spec import Activation
 from rl4sys_stream.errors import ConfigError
-from rl4sys_stream.spaces import Box, Discrete
+from rl4sys_stream.spaces import Box, Dict, Discrete, without_bounds
+from tests.unit.spaces.strategies import spaces
 
 LUNAR = ClientSpec(observation_space=Box((8,)), action_space=Discrete(4))
 
+networks = st.lists(st.integers(1, 512), max_size=3).flatmap(
+    lambda hidden_sizes: st.builds(
+        NetworkSpec,
+        hidden_sizes=st.just(tuple(hidden_sizes)),
+        activation=st.sampled_from(get_args(Activation)),
+        critic_hidden_sizes=st.none() | st.lists(st.integers(1, 512), max_size=3).map(tuple),
+        shared_layers=st.integers(0, len(hidden_sizes)),
+    )
+)
 specs = st.builds(
     ClientSpec,
-    observation_space=st.one_of(
-        st.builds(Discrete, st.integers(1, 1000)),
-        st.builds(
-            Box,
-            st.lists(st.integers(1, 9), max_size=3).map(tuple),
-            st.none() | st.floats(-1e9, 0),
-            st.none() | st.floats(1, 1e9),
-        ),
-    ),
+    observation_space=spaces(),
     action_space=st.builds(Discrete, st.integers(1, 1000)),
-    network=st.builds(
-        NetworkSpec,
-        hidden_sizes=st.lists(st.integers(1, 512), max_size=3).map(tuple),
-        activation=st.sampled_from(["tanh", "relu"]),
-        critic_hidden_sizes=st.none() | st.lists(st.integers(1, 512), max_size=3).map(tuple),
-    ),
+    network=networks,
 )
 
 
@@ -39,7 +38,38 @@ def test_specs_survive_bytes_and_are_equal_exactly_if_their_bytes_are(one, other
     """The registry may compare bytes."""
     assert ClientSpec.from_bytes(one.to_bytes()) == one
     assert (one.to_bytes() == other.to_bytes()) == (one == other)
-    assert (one.differences(other) == ()) == (one == other)
+    compared = [
+        replace(s, observation_space=without_bounds(s.observation_space)) for s in (one, other)
+    ]
+    assert (one.differences(other) == ()) == (compared[0] == compared[1])
+
+
+def test_bounds_of_observations_make_no_other_spec():
+    """An environment states many, and the file for its worker need not repeat them."""
+    stated = replace(LUNAR, observation_space=Box((8,), tuple(range(-8, 0)), 10))
+    assert stated != LUNAR
+    assert stated.differences(LUNAR) == LUNAR.differences(stated) == ()
+    assert stated.differences(replace(LUNAR, observation_space=Box((4, 2)))) == (
+        "observation_space.shape",
+    )
+
+
+def test_the_order_of_a_dict_is_part_of_the_spec():
+    """In bytes with sorted keys, too: weights belong to one order."""
+    load, queue = ("load", Box((2,))), ("queue", Discrete(3))
+    one = replace(LUNAR, observation_space=Dict([queue, load]))
+    other = replace(LUNAR, observation_space=Dict([load, queue]))
+    assert ClientSpec.from_bytes(one.to_bytes()) == one
+    assert one.differences(other) == ("observation_space.spaces",)
+
+
+@pytest.mark.parametrize("name", ["observation_space", "action_space"])
+def test_what_is_no_space_is_refused_with_the_way_to_one(name):
+    """Gymnasium's own must be converted first."""
+    wrong: Any = {name: "box"}
+    with pytest.raises(ConfigError, match=r"expected a space.*as_space\(\) converts") as caught:
+        replace(LUNAR, **wrong)
+    assert caught.value.path == name
 
 
 def test_canonical_bytes_do_not_change():
@@ -49,6 +79,25 @@ def test_canonical_bytes_do_not_change():
         b'"network_architecture":{"activation":"tanh","critic_hidden_sizes":null,'
         b'"hidden_sizes":[64,64]},"observation_space":{"shape":[8],"type":"box"}}'
     )
+
+
+def test_a_network_that_shares_nothing_reads_and_is_written_without_the_key():
+    """So that software from before there was sharing registers the same client."""
+    data = LUNAR.to_json()
+    assert b"shared_layers" not in LUNAR.to_bytes()
+    assert ClientSpec.from_json(data).network.shared_layers == 0
+    sharing = replace(LUNAR, network=NetworkSpec(shared_layers=1))
+    assert sharing.differences(LUNAR) == ("network_architecture.shared_layers",)
+
+
+@given(networks)
+def test_a_critic_without_widths_of_its_own_has_the_actors_that_it_does_not_share(network):
+    """Both networks are equally deep then."""
+    if network.critic_hidden_sizes is None:
+        shared = network.hidden_sizes[: network.shared_layers]
+        assert shared + network.critic_own_sizes == network.hidden_sizes
+    else:
+        assert network.critic_own_sizes == network.critic_hidden_sizes
 
 
 def test_differences_are_dotted_paths():

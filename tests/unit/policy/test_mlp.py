@@ -1,19 +1,32 @@
 """The numpy forward pass against torch, and what it refuses."""
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from rl4sys_stream.config import NetworkSpec
+from rl4sys_stream.config.spec import Activation
 from rl4sys_stream.errors import NonFiniteError, WireFormatError
 from rl4sys_stream.policy.extras import BehaviorExtras, ObservationNormalization
-from rl4sys_stream.policy.mlp import MLPPolicy, actor_layout, bias_name, weight_name
+from rl4sys_stream.policy.mlp import LOG_STD, MLPPolicy, actor_layout, bias_name, weight_name
 from rl4sys_stream.wire.snapshot import TensorLayout, Weights
 
 PLAIN = BehaviorExtras()
 WIDTHS = [(64, 64), (), (7,), (33, 5, 12), (256, 256)]
+ACTIVATIONS = get_args(Activation)
+TORCH: dict[str, Callable[[], torch.nn.Module]] = {
+    "tanh": torch.nn.Tanh,
+    "relu": torch.nn.ReLU,
+    "leaky_relu": lambda: torch.nn.LeakyReLU(0.01),
+    "elu": torch.nn.ELU,
+    "silu": torch.nn.SiLU,
+    "gelu": lambda: torch.nn.GELU(approximate="tanh"),
+    "sigmoid": torch.nn.Sigmoid,
+}
 
 
 def torch_net(
@@ -21,7 +34,7 @@ def torch_net(
 ) -> tuple[torch.nn.Sequential, Weights]:
     """A random torch net, and its weights as the learner would export them."""
     generator = torch.Generator().manual_seed(seed)
-    act = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[activation]
+    act = TORCH[activation]
     modules: list[torch.nn.Module] = []
     tensors = {}
     for layer, (inputs, outputs) in enumerate(pairwise((obs_dim, *hidden, n_actions))):
@@ -45,7 +58,7 @@ def normalization(
 
 
 @pytest.mark.parametrize("normalised", [False, True])
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden", WIDTHS)
 def test_the_forward_pass_equals_torch(hidden, activation, normalised):
     """Single observations and batches, every width and activation, to 1e-5."""
@@ -78,6 +91,48 @@ def test_the_layout_of_an_actor_is_the_documented_one():
         ("pi.0.weight", "pi.0.bias", "pi.1.weight", "pi.1.bias", "pi.2.weight", "pi.2.bias"),
         ((8, 64), (64,), (64, 32), (32,), (32, 4), (4,)),
     )
+
+
+def test_log_standard_deviations_are_the_last_tensor_of_an_actor_that_has_them():
+    """One for each output, whatever the depth."""
+    layout = actor_layout(8, (64,), 3, log_std=True)
+    assert layout.names[-2:] == ("pi.1.bias", LOG_STD)
+    assert layout.shapes[-2:] == ((3,), (3,))
+    assert layout.size == actor_layout(8, (64,), 3).size + 3
+
+
+@pytest.mark.parametrize("hidden", [(), (5, 4)])
+def test_log_standard_deviations_are_accepted_where_they_belong_and_nowhere_else(hidden):
+    """They change no output; an actor with some too many, or none, is another head's."""
+    _, weights = torch_net(0, 8, hidden, 3, "tanh")
+    network, log_std = NetworkSpec(hidden_sizes=hidden), np.ones(3, np.float32)
+    gaussian = Weights.from_tensors({**weights.tensors(), LOG_STD: log_std})
+    wide = Weights.from_tensors({**weights.tensors(), LOG_STD: np.ones(4, np.float32)})
+    first = Weights.from_tensors({LOG_STD: log_std, **weights.tensors()})
+    observation = np.ones(8, np.float32)
+    outputs = MLPPolicy.from_weights(gaussian, network, PLAIN, log_std=True).forward(observation)
+    assert (outputs == MLPPolicy.from_weights(weights, network, PLAIN).forward(observation)).all()
+    with pytest.raises(WireFormatError, match=LOG_STD):
+        MLPPolicy.from_weights(gaussian, network, PLAIN)
+    for other in (weights, wide, first):
+        with pytest.raises(WireFormatError, match=LOG_STD):
+            MLPPolicy.from_weights(other, network, PLAIN, log_std=True)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("size", [1e-30, 200.0, 1e30])
+def test_no_observation_makes_numpy_complain(activation, size):
+    """An application may have made errors of its warnings; the outputs are those of torch still."""
+    net, weights = torch_net(0, 8, (16, 16), 4, activation)
+    policy = MLPPolicy.from_weights(
+        weights, NetworkSpec(hidden_sizes=(16, 16), activation=activation), PLAIN
+    )
+    observation = np.linspace(-size, size, 8).astype(np.float32)
+    with np.errstate(all="raise"):
+        outputs = policy.forward(observation)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(observation)).numpy()
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("hidden", [(64,), (64, 64, 64), (64, 32), (32, 64), ()])

@@ -61,7 +61,7 @@ def test_what_is_accepted_is_settled_by_the_commit_that_trains_it():
     for seq in (1, 2, 3):
         (accepted,) = accounts.accept(candidate(seq), head())
         assert accepted.address.seq == seq
-    assert accounts.settle_refused() == Settlement((), (), {}, Counts(), accounts_of_nothing())
+    assert accounts.settle_refused() == Settlement()
     settlement = accounts.settle_trained()
     assert settlement.entry_ids == ("1-0", "2-0", "3-0")
     assert settlement.counts == Counts(trained=3, steps=12, episodes=3)
@@ -187,14 +187,13 @@ def test_models_of_an_older_lineage_are_dropped():
 def test_the_oldest_model_of_a_trajectory_decides():
     """It acted with several."""
     runs = (BehaviorRun(9, "5:a", 3), BehaviorRun(4, "5:b", 1), BehaviorRun(10, "5:c", 9))
-    assert policy_lag(head(10), 2, runs) == 6
-    assert policy_lag(head(10), 2, (BehaviorRun(0, "", 5),)) == 10
-    assert policy_lag(head(10), 5, (BehaviorRun(0, "", 5),)) == 10
-    assert policy_lag(head(10), 0, (BehaviorRun(9, "no token", 5),)) is None
-    assert (
-        policy_lag(head(10), 2, (BehaviorRun(10, "5:c", 3), BehaviorRun(0, "fallback", 1))) is None
-    )
-    assert policy_lag(head(10), 2, (BehaviorRun(10, "fallback", 1),)) is None
+    assert policy_lag(head(10), 2, runs) == (6, True)
+    assert policy_lag(head(10), 2, (BehaviorRun(0, "", 5),)) == (10, True)
+    assert policy_lag(head(10), 5, (BehaviorRun(0, "", 5),)) == (10, True)
+    assert policy_lag(head(10), 0, (BehaviorRun(9, "no token", 5),)) == (0, False)
+    mixed = (BehaviorRun(8, "5:c", 3), BehaviorRun(0, "fallback", 1))
+    assert policy_lag(head(10), 2, mixed) == (2, False)
+    assert policy_lag(head(10), 2, (BehaviorRun(10, "fallback", 1),)) == (0, False)
 
 
 def test_the_fallbacks_actions_are_dropped():

@@ -1,0 +1,252 @@
+"""From an update to a commit: stage model and checkpoint, settle entries, move the head.
+
+The committer knows what is committed; nothing else in a session does.
+"""
+
+import logging
+from dataclasses import replace
+
+import msgspec
+
+from rl4sys_stream.algorithms.base import Algorithm, PolicyExport
+from rl4sys_stream.broker.commit import Commit, CommitResult, commit, new_commit_id
+from rl4sys_stream.broker.head import Head, ManifestEntry
+from rl4sys_stream.errors import BrokerUnavailableError
+from rl4sys_stream.model_store.publisher import Base, Publisher, StagedModel
+from rl4sys_stream.telemetry import StateLog, log_event
+from rl4sys_stream.worker.checkpoint import stage_checkpoint
+from rl4sys_stream.worker.intake import Intake
+from rl4sys_stream.worker.retained import RetainedTail
+from rl4sys_stream.worker.settlement import Settlement
+from rl4sys_stream.worker.statistics import RolloutStatistics
+from rl4sys_stream.worker.tenure import Tenure
+
+__all__ = ["Committer"]
+
+logger = logging.getLogger("rl4sys_stream.worker")
+
+RETRY_S = 0.2
+
+
+class Committer:
+    """Makes updates real, one commit after the other. Used by one thread."""
+
+    def __init__(
+        self,
+        tenure: Tenure,
+        algorithm: Algorithm,
+        head: Head | None,
+        intake: Intake,
+        tail: RetainedTail,
+    ) -> None:
+        """Continue `head`.
+
+        Args:
+            tenure: Surroundings.
+            algorithm: In exactly the state of `head`.
+            head: What is committed, None before the first version.
+            intake: Is told what was settled.
+            tail: Entries that a replay buffer keeps in the stream, as they are.
+        """
+        self._tenure = tenure
+        self._algorithm = algorithm
+        self._head = head
+        self._intake = intake
+        self._tail = tail
+        self._publisher = Publisher(
+            tenure.broker, tenure.keys, retain_versions=tenure.plan.settings.retain_versions
+        )
+        self._base: Base | None = None
+        if head is not None:
+            self._base = Base(head.version, head.token, algorithm.export().weights)
+        self._log = StateLog(logger, client=tenure.keys.client)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a version is committed."""
+        return self._head is not None
+
+    @property
+    def head(self) -> Head:
+        """What is committed; there must be a version."""
+        if self._head is None:
+            raise RuntimeError("no version was published")
+        return self._head
+
+    def publish(
+        self, settlement: Settlement, statistics: RolloutStatistics, metrics: dict[str, float]
+    ) -> None:
+        """Commit the algorithm as it stands as the next version, with what it was trained on.
+
+        Args:
+            settlement: What the commit settles.
+            statistics: Of the rollouts, after it.
+            metrics: Of the update.
+
+        Raises:
+            FencedError: A newer worker owns the client.
+            CommitRefusedError: What is committed is not what this session started from.
+            BrokerError: The broker cannot be used.
+        """
+        tenure, old = self._tenure, self._head
+        version = old.version + 1 if old else 1
+        metrics = {**metrics, **statistics.metrics()}
+        metrics["time/total_timesteps"] = float(settlement.counts.steps)
+        now_ms = tenure.clock.wall_ms()
+        checkpoint = tenure.keys.checkpoint(version, tenure.token)
+        ttl_s = int(tenure.plan.settings.stage_ttl_s)
+        state = self._algorithm.state()
+        stage_checkpoint(tenure.broker, checkpoint, state, statistics, ttl_s=ttl_s)
+        export = self._algorithm.export()
+        staged = self._stage_model(export, version, settlement, metrics, now_ms)
+        deleted = self._delete(settlement)
+        head = Head(
+            version=version,
+            token=tenure.token,
+            lineage=tenure.plan.lineage,
+            model=staged.key,
+            checkpoint=checkpoint,
+            manifest=staged.manifest,
+            counts=settlement.counts,
+            retained=len(self._tail),
+            updated_ms=now_ms,
+        )
+        record = {"version": version, "time_ms": now_ms, "metrics": metrics}
+        notice = {"version": version, "token": tenure.token, "lineage": tenure.plan.lineage}
+        self._commit(
+            settlement,
+            head,
+            deleted,
+            staged=(staged.key, checkpoint),
+            pruned=self._pruned_keys(staged.pruned),
+            metrics=msgspec.json.encode(record),
+            notice=msgspec.json.encode(notice),
+        )
+        self._base = Base(version, tenure.token, export.weights)
+        self._tell(settlement, metrics)
+
+    def _stage_model(
+        self,
+        export: PolicyExport,
+        version: int,
+        settlement: Settlement,
+        metrics: dict[str, float],
+        now_ms: int,
+    ) -> StagedModel:
+        tenure, old = self._tenure, self._head
+        return self._publisher.stage(
+            version=version,
+            token=tenure.token,
+            lineage=tenure.plan.lineage,
+            weights=export.weights,
+            extras=export.extras,
+            base=self._base,
+            manifest=old.manifest if old else (),
+            provenance=settlement.provenance,
+            metrics=metrics,
+            wall_ms=now_ms,
+            ttl_s=int(tenure.plan.settings.stage_ttl_s),
+        )
+
+    def settle(self, settlement: Settlement) -> None:
+        """Commit a settlement without training: no new version.
+
+        Raises:
+            FencedError: As for `publish`.
+            CommitRefusedError: Likewise.
+            BrokerError: Likewise.
+        """
+        deleted = self._delete(settlement)
+        head = replace(
+            self.head,
+            counts=settlement.counts,
+            retained=len(self._tail),
+            updated_ms=self._tenure.clock.wall_ms(),
+        )
+        self._commit(settlement, head, deleted)
+
+    def _delete(self, settlement: Settlement) -> list[str]:
+        """What leaves the stream: all that is settled, less what the replay buffer keeps."""
+        trained = [(item.entry_id, item.size_bytes) for item in settlement.trained]
+        fallen = self._tail.advance(trained, self._algorithm.retained)
+        kept = {entry_id for entry_id, _ in trained}
+        return [entry_id for entry_id in settlement.entry_ids if entry_id not in kept] + fallen
+
+    def _tell(self, settlement: Settlement, metrics: dict[str, float]) -> None:
+        log_event(
+            logger,
+            logging.INFO,
+            "worker.committed",
+            client=self._tenure.keys.client,
+            version=self.head.version,
+            trajectories=settlement.provenance.trajectories,
+            steps=settlement.counts.steps,
+            ep_rew_mean=_rounded(metrics.get("rollout/ep_rew_mean")),
+            policy_lag_max=int(metrics.get("policy/lag_max", 0)),
+        )
+
+    def _pruned_keys(self, pruned: tuple[ManifestEntry, ...]) -> tuple[str, ...]:
+        keys = self._tenure.keys
+        return tuple(
+            key
+            for entry in pruned
+            for key in (
+                keys.model(entry.version, entry.token),
+                keys.checkpoint(entry.version, entry.token),
+            )
+        )
+
+    def _commit(
+        self,
+        settlement: Settlement,
+        head: Head,
+        deleted: list[str],
+        *,
+        staged: tuple[str, ...] = (),
+        pruned: tuple[str, ...] = (),
+        metrics: bytes = b"",
+        notice: bytes = b"",
+    ) -> None:
+        old = self._head
+        work = Commit(
+            commit_id=new_commit_id(),
+            token=self._tenure.token,
+            expect_version=old.version if old else 0,
+            expect_token=old.token if old else "",
+            expect_commit=old.commit if old else "",
+            expect_server=self._tenure.server,
+            head=head,
+            staged=staged,
+            settled=settlement.entry_ids,
+            refusals=settlement.refusals,
+            deleted=deleted,
+            watermarks=settlement.watermarks,
+            pruned=pruned,
+            metrics=metrics,
+            notice=notice,
+        )
+        result = self._intake.settle(
+            lambda: self._commit_until_answered(work), settlement.entry_ids
+        )
+        self._head = replace(head, commit=work.commit_id)
+        # A stream that is never idle must not hide what a paused worker took under our name.
+        self._intake.look_for_forgotten(result.pending)
+
+    def _commit_until_answered(self, work: Commit) -> CommitResult:
+        """Repeat a commit whose reply was lost: the broker recognises it by its id."""
+        tenure = self._tenure
+        while True:
+            try:
+                result = commit(tenure.broker, tenure.keys, work)
+            except BrokerUnavailableError as error:
+                self._log.set("worker.commit", "unanswered", error=error)
+                if tenure.stopping():
+                    raise
+                tenure.pause(RETRY_S)
+                continue
+            self._log.set("worker.commit", "answered", level=logging.DEBUG)
+            return result
+
+
+def _rounded(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
