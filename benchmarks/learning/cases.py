@@ -120,6 +120,7 @@ def _ppo_cartpole() -> Case:
         **rates,
         "n_steps": 8 * 32,
         "learning_rate_schedule": "linear",
+        "clip_range_schedule": "linear",
         "total_timesteps": budget,
     }
     return Case(

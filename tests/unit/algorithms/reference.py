@@ -3,7 +3,7 @@
 Raffin et al. 2021, Stable-Baselines3: Reliable Reinforcement Learning Implementations.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import gymnasium
@@ -57,18 +57,16 @@ def make_reference(ours: PPO, parameters: PPOParameters) -> sb3.PPO:
         parameters: Whose names are the reference's.
     """
     network = SPEC.network
-    linear = parameters.learning_rate_schedule == "linear"
-    rate = parameters.learning_rate
     reference = sb3.PPO(
         "MlpPolicy",
         World(),
-        learning_rate=(lambda remaining: remaining * rate) if linear else rate,
+        learning_rate=_schedule(parameters.learning_rate, parameters.learning_rate_schedule),
         n_steps=parameters.n_steps,
         batch_size=parameters.batch_size,
         n_epochs=parameters.n_epochs,
         gamma=parameters.gamma,
         gae_lambda=parameters.gae_lambda,
-        clip_range=parameters.clip_range,
+        clip_range=_schedule(parameters.clip_range, parameters.clip_range_schedule),
         clip_range_vf=parameters.clip_range_vf,
         normalize_advantage=parameters.normalize_advantage,
         ent_coef=parameters.ent_coef,
@@ -88,6 +86,10 @@ def make_reference(ours: PPO, parameters: PPOParameters) -> sb3.PPO:
     for mlp, layers in zip((ours.actor, ours.critic), reference_layers(reference), strict=True):
         copy_weights(mlp, layers)
     return reference
+
+
+def _schedule(start: float, kind: str) -> float | Callable[[float], float]:
+    return start if kind == "constant" else lambda remaining: remaining * start
 
 
 def reference_layers(reference: sb3.PPO) -> tuple[list[torch.nn.Linear], ...]:

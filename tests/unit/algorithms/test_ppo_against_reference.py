@@ -6,7 +6,8 @@ import torch
 from numpy.typing import NDArray
 
 from rl4sys_stream.algorithms.base import Sample
-from rl4sys_stream.algorithms.ppo import PPO, log_policy
+from rl4sys_stream.algorithms.distributions import log_policy
+from rl4sys_stream.algorithms.ppo import PPO
 from rl4sys_stream.wire.trajectory import End, Trajectory
 from tests.unit.algorithms.reference import fill, flat_weights, make_reference, reference_layers
 from tests.unit.algorithms.samples import SMALL, changed, make_ppo, observe_all, random_trajectory
@@ -57,6 +58,12 @@ CASES = {
     "narrow clip range": {"clip_range": 0.02, "learning_rate": 1e-3},
     "other discounts": {"gamma": 0.9, "gae_lambda": 0.5},
     "linear schedule": {"learning_rate_schedule": "linear", "total_timesteps": 256},
+    "linear clip range": {
+        "clip_range": 0.1,
+        "learning_rate": 1e-3,
+        "clip_range_schedule": "linear",
+        "total_timesteps": 256,
+    },
     # Of the policy's own steps: the KL that older ones bring along does not count here.
     "early end": {"learning_rate": 3e-3, "n_epochs": 10, "target_kl": 0.002},
 }
