@@ -77,7 +77,7 @@ def run_streams(case: Case, side: Streams, *, seed: int, budget: int, log: Path)
             "versions": facts.versions,
             "trained_share": facts.trained_steps / steps,
             "unused_trajectories": facts.unused,
-            "lag_mean": facts.lag_mean,
+            **({} if facts.lag_mean is None else {"lag_mean": facts.lag_mean}),
         },
     )
 
@@ -111,6 +111,7 @@ class _Applications:
     def __init__(self, system: System, case: Case, side: Streams, *, seed: int, log: Path) -> None:
         self._said: queue.SimpleQueue[tuple[int, Message | None]] = queue.SimpleQueue()
         self._log = log
+        self._readers: list[threading.Thread] = []
         self._processes = [
             self._start(number, system, _order(system, case, side, seed, number))
             for number in range(side.agents)
@@ -133,7 +134,9 @@ class _Applications:
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
-        threading.Thread(target=self._read, args=(number, process), daemon=True).start()
+        reader = threading.Thread(target=self._read, args=(number, process), daemon=True)
+        reader.start()
+        self._readers.append(reader)
         return process
 
     def _read(self, number: int, process: subprocess.Popen[bytes]) -> None:
@@ -185,10 +188,12 @@ class _Applications:
                 process.stdin.close()
 
     def kill(self) -> None:
-        """Whatever still runs."""
-        for process in self._processes:
+        """Whatever still runs; nothing is left open."""
+        for process, reader in zip(self._processes, self._readers, strict=True):
             process.kill()
-            process.wait()
+            reader.join()
+            with process:  # closes its pipes and waits for it
+                pass
 
 
 def _order(system: System, case: Case, side: Streams, seed: int, number: int) -> ApplicationOrder:

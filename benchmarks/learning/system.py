@@ -39,13 +39,13 @@ class LearnerFacts:
         versions: Model versions published.
         trained_steps: Environment steps in trajectories that were taken in.
         unused: Trajectories that were dropped, quarantined or skipped.
-        lag_mean: Mean policy lag of what updates took in, in versions; NaN if nobody measured it.
+        lag_mean: Mean policy lag of what updates took in, in versions; None if there was no update.
     """
 
     versions: int
     trained_steps: int
     unused: int
-    lag_mean: float
+    lag_mean: float | None
 
 
 class System:
@@ -77,7 +77,7 @@ class System:
             versions=head.version,
             trained_steps=counts.steps,
             unused=counts.dropped + counts.quarantined + counts.skipped,
-            lag_mean=float(np.mean(lags)) if lags else float("nan"),
+            lag_mean=float(np.mean(lags)) if lags else None,
         )
 
 
