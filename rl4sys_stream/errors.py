@@ -16,13 +16,14 @@
     │   ├── BrokerUnavailableError  cannot be reached, or the connection broke
     │   ├── BrokerAuthError         refused the user or the password
     │   ├── BrokerFullError         out of memory under noeviction
-    │   ├── BrokerUnsuitableError   too old, evicts keys, or is read-only
+    │   ├── BrokerUnsuitableError   too old, evicts keys, or takes no writes
     │   └── ServerStartError        the embedded server did not start
     ├── SpoolError                  an agent's spool on disk cannot be written or read
     ├── UnknownClientError          no such client in the registry
     ├── UnknownVersionError         no such model version
     ├── CommitRefusedError          the commit script refused; `reason` says which check
     │   └── FencedError             a newer worker owns the client
+    ├── KeyTypeError                something else stands in the place of a client's key
     ├── LedgersLostError            watermarks are gone that the head counts on
     ├── NonFiniteError              a loss or a weight became NaN or infinite
     └── AuditError                  the balance of a client's trajectories does not close
@@ -45,6 +46,7 @@ __all__ = [
     "DigestError",
     "ExitCode",
     "FencedError",
+    "KeyTypeError",
     "LedgersLostError",
     "MaskError",
     "MissingExtraError",
@@ -84,7 +86,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     """The command line is wrong (click's own code)."""
     DATA = 65
-    """Bytes that do not decode, or watermarks that are gone."""
+    """Bytes that do not decode, keys of another type, or watermarks that are gone."""
     NOT_FOUND = 66
     """No such client or model version."""
     UNAVAILABLE = 69
@@ -200,7 +202,7 @@ class BrokerFullError(BrokerError):
 
 
 class BrokerUnsuitableError(BrokerError):
-    """The broker is too old, evicts keys, or is a read-only replica."""
+    """The broker is too old, evicts keys, or takes no writes (a replica, or without its own)."""
 
 
 class ServerStartError(BrokerError):
@@ -227,7 +229,7 @@ class CommitRefusedError(StreamError):
     """The commit script refused before it wrote anything.
 
     Attributes:
-        reason: FENCED, STALE, NOSTAGE, NOTPENDING, BADARGS or BADTYPE.
+        reason: FENCED, STALE, NOSTAGE, NOTPENDING or BADARGS.
     """
 
     exit_code = ExitCode.FAILURE
@@ -244,6 +246,12 @@ class FencedError(CommitRefusedError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, reason="FENCED")
+
+
+class KeyTypeError(StreamError):
+    """Something else stands in the place of a client's key; trying again does not help."""
+
+    exit_code = ExitCode.DATA
 
 
 class LedgersLostError(StreamError):

@@ -9,7 +9,7 @@ import logging
 import random
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from rl4sys_stream.agent.outbox import Outbox
 from rl4sys_stream.agent.parcels import OutboxLimits
 from rl4sys_stream.agent.sender import Sender
 from rl4sys_stream.agent.session import AdoptedSession, Session
-from rl4sys_stream.agent.spool.folder import SpoolFolder, orphans
+from rl4sys_stream.agent.spool.folder import Orphans, SpoolFolder
 from rl4sys_stream.agent.spool.journal import SpoolJournal
 from rl4sys_stream.agent.spool.remains import tidy
 from rl4sys_stream.broker.connection import AppendConnection
@@ -91,7 +91,7 @@ class Adopter:
             clock: For everything that takes time.
             rng: For the jitter of the senders' pauses.
         """
-        self._base = base
+        self._orphans = Orphans(base, agent_id)
         self._agent_id = agent_id
         self._keys = keys
         self._settings = settings
@@ -103,6 +103,7 @@ class Adopter:
         self._rng = rng
         self._states = StateLog(logger, client=keys.client, agent=agent_id)
         self._adopted: _Adopted | None = None
+        self._stuck: set[str] = set()  # folders whose books are closed, and that cannot be deleted
         # `stop` is another thread's, and waits only so long for the one that may be looking.
         self._stopping = threading.Lock()
         self._stopped = False
@@ -117,7 +118,10 @@ class Adopter:
         adopted = self._adopted
         if adopted is not None and adopted.told:
             # Now nobody needs the folder any more.
-            adopted.outbox.close_journal()
+            adopted.outbox.close_journal(told=True)
+            folder = adopted.journal.folder.path
+            if folder.exists():
+                self._stuck.add(folder.name)
             self._adopted = adopted = None
             self._look_at = self._tidy_at = 0.0
             self.count += 1
@@ -132,7 +136,7 @@ class Adopter:
     def tidy(self) -> None:
         """Cut dead agents' spools down to what is used in them, and say what that takes."""
         self._tidy_at = self._clock.monotonic() + LOOK_S
-        left = tidy(self._base, self._agent_id)
+        left = tidy(self._orphans)
         adopted = self._adopted
         self._taken(left + (adopted.left_bytes() if adopted is not None else 0))
 
@@ -141,10 +145,13 @@ class Adopter:
         if now < self._look_at:
             return
         self._look_at = now + LOOK_S
-        for folder in orphans(self._base, self._agent_id):
+        for folder in self._orphans:
             if self._stopped:
                 folder.release()
                 return
+            if folder.path.name in self._stuck:
+                folder.remove()
+                continue
             try:
                 journal = SpoolJournal.recover(
                     folder, fsync=self._settings.spool_fsync, clock=self._clock
@@ -189,7 +196,7 @@ class Adopter:
         )
         with self._stopping:
             if self._stopped:
-                outbox.close_journal()
+                outbox.close_journal(told=False)
                 return
             self._adopted = _Adopted(journal, outbox, session, sender)
             sender.start(offered)
@@ -219,10 +226,12 @@ class Adopter:
             adopted_by=self._agent_id,
         )
 
-    def reported(self) -> None:
-        """What `heartbeat` said is at the broker."""
-        if self._adopted is not None and self._adopted.finished:
-            self._adopted.told = True
+    def reported(self, said: Sequence[AgentHeartbeat]) -> None:
+        """What `heartbeat` made is at the broker, if it is among `said`."""
+        adopted = self._adopted
+        if adopted is not None:
+            dead = adopted.journal.state.agent_id
+            adopted.told |= any(one.agent_id == dead and one.closed for one in said)
 
     def nudge(self) -> None:
         """Something about the session has changed."""
@@ -236,13 +245,14 @@ class Adopter:
             adopted, self._adopted = self._adopted, None
         if adopted is not None:
             adopted.sender.stop(STOP_S)
-            adopted.outbox.close_journal()
+            adopted.outbox.close_journal(told=adopted.told)
 
     def orphan(self) -> None:
         """In a forked child: the adopted agent stays the parent's."""
         adopted, self._adopted = self._adopted, None
         if adopted is not None:
             adopted.outbox.detach()
+        self._orphans.disown()
 
 
 def _is_done(adopted: _Adopted) -> bool:

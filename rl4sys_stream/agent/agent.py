@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Final, Self, SupportsFloat, SupportsIndex
+from typing import Any, Final, Self, SupportsFloat
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,7 @@ from rl4sys_stream.agent.status import AgentStatus
 from rl4sys_stream.clock import Clock, SystemClock
 from rl4sys_stream.errors import SpoolError, TrajectoryStateError, UsageError
 from rl4sys_stream.policy.policy import UniformPolicy
-from rl4sys_stream.spaces import flat_dim, flatten
+from rl4sys_stream.spaces import MultiDiscrete, Observation, flat_dim, make_flattener
 from rl4sys_stream.telemetry import log_event
 from rl4sys_stream.wire.format import FALLBACK_TOKEN
 from rl4sys_stream.wire.trajectory import End
@@ -32,8 +32,9 @@ __all__ = ["Fallback", "StreamAgent"]
 
 logger = logging.getLogger("rl4sys_stream.agent")
 
-Fallback = Callable[[ArrayLike, ArrayLike | None], SupportsIndex]
-"""The application's own decision: (observation, mask) as the agent was given them -> action."""
+Fallback = Callable[[Any, Any], object]
+"""The application's own decision: (observation, mask) as the agent was given them -> action, an
+element of the action space."""
 
 RUNNING: Final = 0
 ASLEEP: Final = 1
@@ -84,9 +85,9 @@ class StreamAgent:
             conf_path: JSON configuration; None for none. Arguments go before it.
             client_id: Name of the client.
             redis_url: The broker; default redis://localhost:6379.
-            observation_space: `Box` or `Discrete`, ours, as JSON or Gymnasium's. If neither this
-                nor the configuration says it, the registered spec does: one short look-up.
-            action_space: Likewise; `Discrete`.
+            observation_space: A space: ours, as JSON or Gymnasium's. If neither this nor the
+                configuration says it, the registered spec does: one short look-up.
+            action_space: Likewise; no Dict and no Tuple.
             fallback: Decides until the first model arrives; without it actions are uniform over
                 the allowed ones. The learner does not train on the fallback's decisions, because
                 their probabilities are unknown.
@@ -113,14 +114,18 @@ class StreamAgent:
         )
         self._setup: Setup = setup
         self._observation_space = setup.observation_space
-        self._n_actions = setup.action_space.n
+        self._actions = setup.actions
+        # What is not a Box is applied as it is drawn.
+        drawn = setup.actions.single or isinstance(setup.config.action_space, MultiDiscrete)
+        self._applied = None if drawn else setup.actions.applied
+        self._flatten = make_flattener(setup.observation_space)
         self._fallback = fallback
         self._clock: Clock = clock or SystemClock()
         self._state = ASLEEP
         self._forked = False
         self._state_lock = threading.Lock()
         self._random = random.Random(setup.config.agent.seed).random  # noqa: S311 - sampling
-        self._begin(PolicySlot(UniformPolicy(self._n_actions)))
+        self._begin(PolicySlot(UniformPolicy(self._actions)))
         self._wake()
         watch(self)
 
@@ -131,7 +136,7 @@ class StreamAgent:
             setup.config,
             address=setup.address,
             keys=setup.keys,
-            dimensions=Dimensions(flat_dim(self._observation_space), self._n_actions),
+            dimensions=Dimensions(flat_dim(self._observation_space), self._actions),
             slot=slot,
             clock=self._clock,
         )
@@ -182,7 +187,7 @@ class StreamAgent:
     def request_for_action(
         self,
         traj: TrajectoryHandle | None = None,
-        obs: ArrayLike | None = None,
+        obs: Observation | None = None,
         mask: ArrayLike | None = None,
     ) -> tuple[TrajectoryHandle, ActionHandle]:
         """Choose an action with the newest policy. It is recorded by `add_to_trajectory` only.
@@ -190,7 +195,7 @@ class StreamAgent:
         Args:
             traj: The trajectory to continue; None or an ended one begins a new one.
             obs: An element of the observation space: anything array-like; it is copied.
-            mask: Allowed actions, `[n_actions]` of bool or 0 and 1; None allows all.
+            mask: Allowed actions, `[choices]` of bool or 0 and 1; None allows all.
 
         Returns:
             The trajectory to go on with, and the action.
@@ -205,8 +210,8 @@ class StreamAgent:
             self._wake()
         if traj is not None and traj.__class__ is not TrajectoryHandle:
             raise _no_trajectory(traj)
-        observation = flatten(self._observation_space, obs)  # type: ignore[arg-type]
-        allowed = None if mask is None else as_mask(mask, self._n_actions)
+        observation = self._flatten(obs)  # type: ignore[arg-type]
+        allowed = None if mask is None else as_mask(mask, self._actions)
         if traj is None:
             traj = self._recorder.begin()
         elif traj.ended or traj.episode.recorder is not self._recorder:
@@ -214,9 +219,16 @@ class StreamAgent:
         policy = self._slot.policy
         self._tally.decisions += 1
         if policy.version:
-            action, log_prob = policy.act(observation, allowed, self._random())
+            raw, log_prob = policy.act(observation, allowed, self._random)
             handle = ActionHandle(
-                action, log_prob, policy.version, policy.token, observation, allowed, traj.episode
+                raw if self._applied is None else self._applied(raw),
+                raw,
+                log_prob,
+                policy.version,
+                policy.token,
+                observation,
+                allowed,
+                traj.episode,
             )
         else:
             handle = self._act_without_model(observation, allowed, obs, mask, traj.episode)
@@ -233,18 +245,21 @@ class StreamAgent:
         self,
         observation: NDArray[np.float32],
         allowed: NDArray[np.bool_] | None,
-        obs: ArrayLike | None,
+        obs: Observation | None,
         mask: ArrayLike | None,
         episode: Episode | None,
     ) -> ActionHandle:
         self._tally.fallback_decisions += 1
         if self._fallback is None or obs is None:
-            uniform = UniformPolicy(self._n_actions)
-            action, log_prob = uniform.act(observation, allowed, self._random())
-            return ActionHandle(action, log_prob, 0, "", observation, allowed, episode)
-        action = as_action(self._fallback(obs, mask), self._n_actions, allowed)
-        # As far as anyone can tell it always decides like this; the token says that it is a guess.
-        return ActionHandle(action, 0.0, 0, FALLBACK_TOKEN, observation, allowed, episode)
+            raw, log_prob = UniformPolicy(self._actions).act(observation, allowed, self._random)
+            token = ""
+        else:
+            raw = as_action(self._fallback(obs, mask), self._actions, allowed)
+            # As far as anyone can tell it always decides like this; the token says it is a guess.
+            log_prob, token = 0.0, FALLBACK_TOKEN
+        return ActionHandle(
+            self._actions.applied(raw), raw, log_prob, 0, token, observation, allowed, episode
+        )
 
     def add_to_trajectory(self, traj: TrajectoryHandle, action: ActionHandle) -> None:
         """Record `action` as the next step of `traj`.
@@ -276,7 +291,7 @@ class StreamAgent:
         traj: TrajectoryHandle,
         action: ActionHandle | None = None,
         truncated: bool = False,
-        final_obs: ArrayLike | None = None,
+        final_obs: Observation | None = None,
     ) -> None:
         """End the episode. It is sent as soon as all its rewards are set.
 
@@ -299,7 +314,7 @@ class StreamAgent:
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned:
             raise _foreign(traj)
-        final = None if final_obs is None else flatten(self._observation_space, final_obs)
+        final = None if final_obs is None else self._flatten(final_obs)
         if not truncated:
             recorder.end(traj, action, End.TERMINATED, None)
         elif final is None:
@@ -311,7 +326,7 @@ class StreamAgent:
             recorder.end(traj, action, End.TRUNCATED, final)
 
     def evaluate(
-        self, obs: ArrayLike, mask: ArrayLike | None = None, *, deterministic: bool = True
+        self, obs: Observation, mask: ArrayLike | None = None, *, deterministic: bool = True
     ) -> ActionHandle:
         """An action that belongs to no trajectory and is never recorded or sent.
 
@@ -328,18 +343,25 @@ class StreamAgent:
         """
         if self._state:
             self._wake()
-        observation = flatten(self._observation_space, obs)
-        allowed = None if mask is None else as_mask(mask, self._n_actions)
+        observation = self._flatten(obs)
+        allowed = None if mask is None else as_mask(mask, self._actions)
         policy = self._slot.policy
         self._tally.decisions += 1
         if not policy.version:
             return self._act_without_model(observation, allowed, obs, mask, None)
         if deterministic:
-            action, log_prob = policy.greedy(observation, allowed)
+            raw, log_prob = policy.greedy(observation, allowed)
         else:
-            action, log_prob = policy.act(observation, allowed, self._random())
+            raw, log_prob = policy.act(observation, allowed, self._random)
         return ActionHandle(
-            action, log_prob, policy.version, policy.token, observation, allowed, None
+            self._actions.applied(raw),
+            raw,
+            log_prob,
+            policy.version,
+            policy.token,
+            observation,
+            allowed,
+            None,
         )
 
     # -- looking and leaving ----------------------------------------------------------------------

@@ -6,12 +6,14 @@ References run one way, so that a handle which the application drops is freed at
            └──► Episode ◄───────────────┘
 """
 
-from typing import TYPE_CHECKING, Final, SupportsFloat
+import operator
+from typing import TYPE_CHECKING, Any, Final, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rl4sys_stream.errors import TrajectoryStateError, UsageError
+from rl4sys_stream.spaces.actions import RawAction
 from rl4sys_stream.wire.trajectory import End
 
 if TYPE_CHECKING:
@@ -97,15 +99,17 @@ class Segment:
 
 
 class ActionHandle:
-    """One action that the agent chose. `int(action)` and `env.step(action.action)` both work.
+    """One action that the agent chose. `env.step(action.action)` works, and so does `int(action)`.
 
     Attributes:
-        action: Which one, 0 … n_actions − 1.
-        log_prob: Natural logarithm of its probability when it was chosen.
+        action: What to do: an int for Discrete, `int64 [K]` for MultiDiscrete, `int8 [n]` for
+            MultiBinary, float32 of a Box's shape and within its bounds.
+        raw: The same as it is recorded and trained on; see `ActionFormat`.
+        log_prob: Natural logarithm of its probability when it was chosen, or of its density.
         version: Model version that chose it; 0 before there was one.
         token: Token of that version.
         observation: `float32 [obs_dim]`, what it was chosen on, flattened.
-        mask: `bool [n_actions]`, True = allowed, or None.
+        mask: `bool [choices]`, True = allowed, or None.
         reward: What `update_reward` was last given; None before.
         episode: Whose action it is; None for an evaluation action, which is never recorded.
         segment: Where it is recorded; None before `add_to_trajectory`. The agent's own.
@@ -117,6 +121,7 @@ class ActionHandle:
         "log_prob",
         "mask",
         "observation",
+        "raw",
         "reward",
         "segment",
         "token",
@@ -125,7 +130,8 @@ class ActionHandle:
 
     def __init__(
         self,
-        action: int,
+        action: Any,  # noqa: ANN401 - of the space; a union would burden every application
+        raw: RawAction,
         log_prob: float,
         version: int,
         token: str,
@@ -134,6 +140,7 @@ class ActionHandle:
         episode: Episode | None,
     ) -> None:
         self.action = action
+        self.raw = raw
         self.log_prob = log_prob
         self.version = version
         self.token = token
@@ -144,15 +151,16 @@ class ActionHandle:
         self.segment: Segment | None = None
 
     @property
-    def act(self) -> np.int64:
-        """The action as a numpy scalar, for code that calls `.item()` on it."""
-        return np.int64(self.action)
+    def act(self) -> NDArray[Any] | np.int64:
+        """The action as a numpy scalar or array, for code that calls `.item()` on it."""
+        action = self.action
+        return np.int64(action) if isinstance(action, int) else action
 
     def __int__(self) -> int:
-        return self.action
+        return int(self.action)
 
     def __index__(self) -> int:
-        return self.action
+        return operator.index(self.action)
 
     def __repr__(self) -> str:
         return (

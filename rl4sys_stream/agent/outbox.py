@@ -400,13 +400,19 @@ class Outbox:
         with self._changed:
             return self._journal is not None and self._journal.needed
 
-    def close_journal(self) -> None:
-        """Give the spool up; from now on it is another agent's, if anything in it is needed."""
+    def close_journal(self, *, told: bool) -> None:
+        """Give the spool up; from now on it is another agent's, if anything in it is needed.
+
+        Args:
+            told: The broker knows how the books ended. What nobody has told is needed: the next
+                agent tells it.
+        """
         with self._changed:
             self._closed = True
             journal, self._journal = self._journal, None
             if journal is not None:
-                journal.close(remove=not journal.needed)
+                # Where nothing ever happened there is nothing to tell.
+                journal.close(remove=not journal.needed and (told or not self._accepted))
 
 
 def _size(fields: Fields) -> int:

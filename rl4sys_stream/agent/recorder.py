@@ -30,6 +30,7 @@ from rl4sys_stream.agent.parcels import Sealed
 from rl4sys_stream.agent.sealing import seal
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.errors import TrajectoryStateError, WireError
+from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.telemetry import log_event
 from rl4sys_stream.wire.trajectory import End
 
@@ -55,7 +56,7 @@ class Recorder:
         outbox: Outbox,
         *,
         obs_dim: int,
-        n_actions: int,
+        actions: ActionFormat,
         max_steps: int,
         reward_timeout_s: float,
         reward_wait_steps: int = 1 << 18,
@@ -66,7 +67,7 @@ class Recorder:
         Args:
             outbox: Takes the sealed trajectories, and keeps the books.
             obs_dim: Length of a flattened observation.
-            n_actions: Size of the action space.
+            actions: What an action is.
             max_steps: A longer trajectory is cut.
             reward_timeout_s: How long an ended trajectory waits for rewards.
             reward_wait_steps: Steps that may wait so in all; beyond it the oldest are given up.
@@ -74,7 +75,7 @@ class Recorder:
         """
         self._outbox = outbox
         self._obs_dim = obs_dim
-        self._n_actions = n_actions
+        self._actions = actions
         self.max_steps = max_steps
         self._reward_timeout_s = reward_timeout_s
         self._reward_wait_steps = reward_wait_steps
@@ -224,7 +225,7 @@ class Recorder:
                 sealed = seal(
                     segment,
                     obs_dim=self._obs_dim,
-                    n_actions=self._n_actions,
+                    actions=self._actions,
                     wall_ms=self._clock.wall_ms(),
                 )
             except WireError as error:

@@ -50,7 +50,7 @@ class Refresher:
         session: Session,
         sweep: Callable[[], None],
         heartbeats: Callable[[], Sequence[AgentHeartbeat]],
-        reported: Callable[[], None],
+        reported: Callable[[Sequence[AgentHeartbeat]], None],
         changed: Callable[[], None],
         clock: Clock,
         rng: random.Random,
@@ -66,7 +66,7 @@ class Refresher:
             session: Shared with the sender.
             sweep: Gives up on overdue rewards; called with every heartbeat, broker or not.
             heartbeats: What to report, of this agent and of the dead one that it has adopted.
-            reported: Called when all of that was taken.
+            reported: Called with all of that when the broker has it.
             changed: Tells the sender that the session has changed.
             clock: For what is due when.
             rng: For the jitter of the pauses.
@@ -166,9 +166,10 @@ class Refresher:
             self._poll_at = 0.0
 
     def _report(self) -> None:
-        for heartbeat in self._heartbeats():
+        heartbeats = self._heartbeats()
+        for heartbeat in heartbeats:
             write_heartbeat(self._broker, self._keys, heartbeat)
-        self._reported()
+        self._reported(heartbeats)
 
     def _beat(self) -> None:
         if not (self._session.registered or self._session.refused):
@@ -299,11 +300,17 @@ class Refresher:
         news = self._session.news
         if not news.wanted or commit == self._settled_by:
             return
-        (ledger,) = self._broker.hash_get(self._keys.seq, self._names["agent"])
         try:
+            (ledger,) = self._broker.hash_get(self._keys.seq, self._names["agent"])
             news.tell(ledger)
+        except BrokerUnavailableError:
+            raise
         except StreamError as error:
+            # Whoever waits for it waits; models and trajectories are not to suffer.
             self._session.last_error = str(error)
+            self._states.set("agent.settlement", "refused", level=logging.ERROR, error=error)
+        else:
+            self._states.set("agent.settlement", "accepted", level=logging.DEBUG)
         self._settled_by = commit
 
     def _follow_lineage(self, head_lineage: str) -> None:

@@ -10,6 +10,7 @@ import re
 import secrets
 import socket
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,7 @@ from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import AgentHeartbeat
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.config import ClientConfig
+from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.telemetry import log_event
 
 __all__ = ["Runtime", "Tally", "new_agent_id"]
@@ -59,10 +61,10 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Dimensions:
-    """Sizes of flattened observations and of the action space."""
+    """Length of flattened observations, and what an action is."""
 
     obs_dim: int
-    n_actions: int
+    actions: ActionFormat
 
 
 def new_agent_id() -> str:
@@ -109,7 +111,7 @@ class Runtime:
         self.recorder = Recorder(
             self.outbox,
             obs_dim=dimensions.obs_dim,
-            n_actions=dimensions.n_actions,
+            actions=dimensions.actions,
             max_steps=settings.max_trajectory_steps,
             reward_timeout_s=settings.reward_timeout_s,
             reward_wait_steps=settings.reward_wait_steps,
@@ -121,7 +123,7 @@ class Runtime:
         self._clock = clock
         self._started_ms = clock.wall_ms()
         self._closed = False
-        self._left_in_spool = self._given_up = False
+        self._left_in_spool = self._given_up = self._told = False
         self._abandoned = False
         rng = random.Random(self.agent_id)  # noqa: S311 - jitter
 
@@ -195,9 +197,12 @@ class Runtime:
         """The agent object is gone. Called by the garbage collector, so nothing is done here."""
         self._abandoned = True
 
-    def _reported(self) -> None:
+    def _reported(self, said: Sequence[AgentHeartbeat]) -> None:
+        self._told |= any(
+            one.agent_id == self.agent_id and one.closed and not one.spooled for one in said
+        )
         if self._adopter is not None:
-            self._adopter.reported()
+            self._adopter.reported(said)
 
     def _changed(self) -> None:
         self._sender.nudge()
@@ -236,7 +241,7 @@ class Runtime:
         self._given_up = self._left_in_spool
         if self._adopter is not None:
             self._adopter.stop()
-        self.outbox.close_journal()
+        self.outbox.close_journal(told=self._told)
         return delivered
 
     def flush(self, timeout_s: float) -> bool:

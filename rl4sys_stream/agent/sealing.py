@@ -8,29 +8,31 @@ from numpy.typing import NDArray
 
 from rl4sys_stream.agent.handles import ActionHandle, Segment
 from rl4sys_stream.agent.parcels import Sealed
+from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.wire.trajectory import BehaviorRun, Trajectory, encode_trajectory
 
 __all__ = ["seal", "to_trajectory"]
 
 
-def to_trajectory(segment: Segment, *, obs_dim: int, n_actions: int, wall_ms: int) -> Trajectory:
+def to_trajectory(
+    segment: Segment, *, obs_dim: int, actions: ActionFormat, wall_ms: int
+) -> Trajectory:
     """The columns of a segment whose rewards are complete.
 
     Args:
         segment: T ≥ 1 steps, closed.
         obs_dim: Length of a flattened observation.
-        n_actions: Size of the action space.
+        actions: What an action is.
         wall_ms: When it is sealed.
     """
     steps = segment.steps
     rewards = [step.reward for step in steps if step.reward is not None]
     return Trajectory(
         observations=np.concatenate([step.observation for step in steps]).reshape(-1, obs_dim),
-        actions=np.array([step.action for step in steps], np.int64),
+        actions=_raw_actions(steps, actions),
         rewards=np.array(rewards, np.float32),
-        # A probability of 1 may come out a rounding error above it.
-        log_probs=np.minimum(np.array([step.log_prob for step in steps], np.float32), 0.0),
-        masks=_masks(steps, n_actions),
+        log_probs=_log_probs(steps, actions),
+        masks=_masks(steps, actions.choices),
         final_observation=segment.final_observation,
         end=segment.end,
         behavior=tuple(
@@ -43,23 +45,38 @@ def to_trajectory(segment: Segment, *, obs_dim: int, n_actions: int, wall_ms: in
     )
 
 
-def _masks(steps: Sequence[ActionHandle], n_actions: int) -> NDArray[np.bool_] | None:
-    """`bool [T, n_actions]`, None if no step had a mask."""
+def _raw_actions(
+    steps: Sequence[ActionHandle], actions: ActionFormat
+) -> NDArray[np.int64] | NDArray[np.float32]:
+    raw = [step.raw for step in steps]
+    return np.array(raw, np.float32) if actions.continuous else np.array(raw, np.int64)
+
+
+def _log_probs(steps: Sequence[ActionHandle], actions: ActionFormat) -> NDArray[np.float32]:
+    found = np.array([step.log_prob for step in steps], np.float32)
+    if not actions.continuous:
+        # A probability of 1 may come out a rounding error above it.
+        np.minimum(found, np.float32(0.0), out=found)
+    return found
+
+
+def _masks(steps: Sequence[ActionHandle], choices: int) -> NDArray[np.bool_] | None:
+    """`bool [T, choices]`, None if no step had a mask."""
     if all(step.mask is None for step in steps):
         return None
-    masks = np.ones((len(steps), n_actions), np.bool_)
+    masks = np.ones((len(steps), choices), np.bool_)
     for row, step in zip(masks, steps, strict=True):
         if step.mask is not None:
             row[:] = step.mask
     return masks
 
 
-def seal(segment: Segment, *, obs_dim: int, n_actions: int, wall_ms: int) -> Sealed:
+def seal(segment: Segment, *, obs_dim: int, actions: ActionFormat, wall_ms: int) -> Sealed:
     """The segment encoded; everything happens in the calling thread.
 
     Raises:
         WireError: If it cannot be encoded (an error of this package, not of the application).
     """
-    trajectory = to_trajectory(segment, obs_dim=obs_dim, n_actions=n_actions, wall_ms=wall_ms)
+    trajectory = to_trajectory(segment, obs_dim=obs_dim, actions=actions, wall_ms=wall_ms)
     fields = encode_trajectory(trajectory)
     return Sealed(fields, sum(len(name) + len(value) for name, value in fields))

@@ -11,7 +11,8 @@ from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import Registration, read_registration
 from rl4sys_stream.config import ClientConfig, load_config
 from rl4sys_stream.errors import BrokerError, ConfigError, WireError
-from rl4sys_stream.spaces import Discrete, Space
+from rl4sys_stream.spaces import Space
+from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.telemetry import log_event
 
 __all__ = ["Setup", "make_setup"]
@@ -31,14 +32,14 @@ class Setup:
         address: Of the broker.
         keys: Of the client.
         observation_space: What the application observes.
-        action_space: What it can do.
+        actions: What it can do.
     """
 
     config: ClientConfig
     address: BrokerAddress
     keys: ClientKeys
     observation_space: Space
-    action_space: Discrete
+    actions: ActionFormat
 
 
 def make_setup(
@@ -89,9 +90,9 @@ def make_setup(
         config = replace(
             config, observation_space=spec.observation_space, action_space=spec.action_space
         )
-    if config.observation_space is None or not isinstance(config.action_space, Discrete):
-        raise ConfigError("this version needs Discrete actions", path="action_space")
-    return Setup(config, address, keys, config.observation_space, config.action_space)
+    else:
+        spec = config.spec()
+    return Setup(config, address, keys, spec.observation_space, spec.actions)
 
 
 def _look_up(address: BrokerAddress, keys: ClientKeys, config: ClientConfig) -> Registration | None:

@@ -6,6 +6,7 @@ import msgspec
 
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import read_head
+from rl4sys_stream.broker.key_types import require_key_types
 from rl4sys_stream.broker.keys import CLIENTS_KEY, ClientKeys
 from rl4sys_stream.broker.lease import Lease, token_epoch
 from rl4sys_stream.broker.registry import read_heartbeats, require_client, require_registration
@@ -31,8 +32,10 @@ def reset_client(broker: Broker, keys: ClientKeys) -> str:
 
     Raises:
         UnknownClientError: If the client is not registered.
+        KeyTypeError: If something else stands in the place of a key.
         BrokerError: Safe to call again.
     """
+    require_key_types(broker, keys)
     require_registration(broker, keys)
     lease = Lease(broker, keys, ttl_s=TAKEOVER_TTL_S)
     lease.acquire(force=True)

@@ -14,6 +14,7 @@ from typing import Final
 
 from rl4sys_stream.broker.connection import Broker, translate
 from rl4sys_stream.broker.head import read_head
+from rl4sys_stream.broker.key_types import require_key_types
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.ledger import LedgerRecord, parse_ledgers, read_ledgers
 from rl4sys_stream.broker.past import PastAgents, parse_past
@@ -122,8 +123,10 @@ def audit_client(broker: Broker, keys: ClientKeys, *, now_ms: int | None = None)
     Raises:
         UnknownClientError: If it is not registered.
         BrokerError: If the broker cannot be asked.
+        KeyTypeError: If something else stands in the place of a key.
         WireFormatError: If a ledger does not decode.
     """
+    require_key_types(broker, keys)
     require_registration(broker, keys)
     heartbeats = read_heartbeats(broker, keys)
     before = read_ledgers(broker, keys)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import Head, head_fields
+from rl4sys_stream.broker.key_types import wrong_type
 from rl4sys_stream.broker.keys import GROUP, ClientKeys
 from rl4sys_stream.broker.scripts import Argument, run_script
 from rl4sys_stream.broker.stream import entry_order
@@ -13,7 +14,8 @@ from rl4sys_stream.errors import BrokerError, CommitRefusedError, FencedError
 
 __all__ = ["Commit", "CommitResult", "Refusal", "commit", "new_commit_id", "sort_ids"]
 
-_REASONS = ("FENCED", "STALE", "NOSTAGE", "NOTPENDING", "BADARGS", "BADTYPE")
+_REASONS = ("FENCED", "STALE", "NOSTAGE", "NOTPENDING", "BADARGS")
+_WRONG_TYPE = "refused: BADTYPE "
 PRUNED_GRACE_S = 60
 """How long a pruned version can still be read: longer than any agent's chain of reads."""
 QUARANTINE_ENTRIES = 1000
@@ -98,8 +100,8 @@ def commit(broker: Broker, keys: ClientKeys, work: Commit) -> CommitResult:
 
     Raises:
         FencedError: A newer worker owns the client.
-        CommitRefusedError: STALE, NOSTAGE or NOTPENDING: start again from the head. BADTYPE:
-            somebody put something else in the place of a key; starting again does not help.
+        CommitRefusedError: STALE, NOSTAGE or NOTPENDING: start again from the head.
+        KeyTypeError: Something else stands in the place of a key; starting again does not help.
         BrokerUnavailableError: The reply was lost; call again with the same `work`.
     """
     script_keys = [keys.fence, keys.head, keys.traj, keys.seq, keys.quarantine, keys.metrics]
@@ -108,6 +110,8 @@ def commit(broker: Broker, keys: ClientKeys, work: Commit) -> CommitResult:
         repeated, pending = run_script(broker, "commit", script_keys, _arguments(keys, work))
     except BrokerError as error:
         text = str(error)
+        if _WRONG_TYPE in text:
+            raise wrong_type(text.partition(_WRONG_TYPE)[2]) from error
         for reason in _REASONS:
             if f"refused: {reason} " in text:
                 message = f"{keys.client}: {text.partition('refused: ')[2]}"

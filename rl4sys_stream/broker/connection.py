@@ -94,6 +94,11 @@ def _response_error(where: str, error: redis.RedisError) -> BrokerError:
         return BrokerFullError(f"{where} is out of memory: {text}")
     if text.startswith(("READONLY", "MISCONF")):
         return BrokerUnsuitableError(f"{where} does not take writes: {text}")
+    if text.startswith("NOREPLICAS"):
+        return BrokerUnsuitableError(
+            f"{where} does not take writes while it has fewer replicas than min-replicas-to-write "
+            "asks for: bring one back, or lower that"
+        )
     return BrokerError(f"{where} refused: {text}")
 
 

@@ -8,6 +8,7 @@ import click
 
 from rl4sys_stream.broker.admin import delete_client, reset_client
 from rl4sys_stream.broker.head import read_head
+from rl4sys_stream.broker.key_types import require_key_types
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import list_clients, require_client, require_registration
 from rl4sys_stream.cli.group import CommandGroup
@@ -20,7 +21,7 @@ from rl4sys_stream.cli.options import (
     open_broker,
 )
 from rl4sys_stream.config import check_client_id
-from rl4sys_stream.errors import ExitCode, UnknownClientError, WireError
+from rl4sys_stream.errors import ExitCode, KeyTypeError, UnknownClientError, WireError
 
 __all__ = ["clients"]
 
@@ -40,8 +41,9 @@ def list_command(redis_url: str | None, as_json: bool) -> None:
     for name in list_clients(broker):
         keys = ClientKeys(name)
         try:
+            require_key_types(broker, keys)
             registration, head = require_registration(broker, keys), read_head(broker, keys)
-        except (UnknownClientError, WireError):
+        except (UnknownClientError, KeyTypeError, WireError):
             # One damaged client must not hide the others.
             click.echo(f"{name} is damaged; `rl4sys-stream doctor` says how", err=True)
             continue

@@ -16,6 +16,7 @@ from rl4sys_stream.broker.connection import (
     BrokerAddress,
 )
 from rl4sys_stream.broker.head import read_head
+from rl4sys_stream.broker.key_types import require_key_types
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.lease import read_lease
 from rl4sys_stream.broker.registry import (
@@ -226,6 +227,7 @@ def _client(broker: Broker, name: str) -> Iterator[Finding]:
     keys = ClientKeys(name)
     check = f"client {name}"
     try:
+        require_key_types(broker, keys)
         registration = read_registration(broker, keys)
         if registration is None:
             yield Finding(

@@ -10,6 +10,7 @@ import msgspec
 from rl4sys_stream.broker.audit import STALE_MS, AuditReport, audit_client
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import read_head
+from rl4sys_stream.broker.key_types import require_key_types
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.lease import LeaseState, read_lease
 from rl4sys_stream.broker.metrics import read_metrics
@@ -31,7 +32,7 @@ from rl4sys_stream.cli.options import (
 )
 from rl4sys_stream.config import check_client_id
 from rl4sys_stream.dispatcher.report import read_dispatchers
-from rl4sys_stream.errors import AuditError, UnknownClientError, WireError
+from rl4sys_stream.errors import AuditError, KeyTypeError, UnknownClientError, WireError
 
 __all__ = ["audit", "client_status", "status", "worker_next_move"]
 
@@ -66,6 +67,7 @@ def worker_state(report: WorkerReport | None, lease: LeaseState, *, now_ms: int)
 def client_status(broker: Broker, client: str, *, now_ms: int) -> dict[str, Any]:
     """Everything `status` says of one client, as JSON-ready data."""
     keys = ClientKeys(client)
+    require_key_types(broker, keys)
     registration = require_registration(broker, keys)
     head, lease = read_head(broker, keys), read_lease(broker, keys)
     backlog = TrajectoryStream(broker, keys).backlog()
@@ -122,7 +124,7 @@ def status(client: str | None, redis_url: str | None, as_json: bool) -> None:
     for name in names:
         try:
             found.append(client_status(broker, name, now_ms=now_ms))
-        except (UnknownClientError, WireError) as error:
+        except (UnknownClientError, KeyTypeError, WireError) as error:
             if client:
                 raise
             # One damaged client must not hide the others.

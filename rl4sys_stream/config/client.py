@@ -10,9 +10,10 @@ from rl4sys_stream.config.algorithms import check_actions, find_algorithm
 from rl4sys_stream.config.hyperparameters import Hyperparameters, PPOParameters
 from rl4sys_stream.config.schema import shown
 from rl4sys_stream.config.settings import AgentSettings, WorkerSettings
-from rl4sys_stream.config.spec import ClientSpec, NetworkSpec
+from rl4sys_stream.config.spec import ClientSpec, NetworkSpec, action_format
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import Space, flat_dim
+from rl4sys_stream.spaces.actions import ActionFormat
 
 __all__ = ["DEFAULT_TIMEOUT_S", "ClientConfig", "check_client_id", "steps_that_fit"]
 
@@ -39,19 +40,18 @@ def check_client_id(name: object, *, path: str = "client_id") -> str:
     )
 
 
-def _step_bytes(obs_dim: int, n_actions: int) -> int:
-    """A step with its mask: observation, action, reward, log-probability, mask."""
-    return 4 * obs_dim + 8 + 4 + 4 + n_actions
+def _step_bytes(obs_dim: int, actions: ActionFormat) -> int:
+    """A step: observation, reward and log-probability as float32, action and mask."""
+    return 4 * obs_dim + 4 + 4 + actions.step_bytes
 
 
-def steps_that_fit(obs_dim: int, n_actions: int, max_entry_bytes: int) -> int:
+def steps_that_fit(obs_dim: int, actions: ActionFormat, max_entry_bytes: int) -> int:
     """Most steps of a trajectory, with masks, that an entry of `max_entry_bytes` can carry.
 
-    A step is its observation (float32 [obs_dim]), action (int64), reward and log-probability
-    (float32) and mask (uint8 [n_actions]); the final observation comes once.
+    The final observation comes once.
     """
     room = max_entry_bytes - HEADER_RESERVE_BYTES - 4 * obs_dim
-    return max(0, room // _step_bytes(obs_dim, n_actions))
+    return max(0, room // _step_bytes(obs_dim, actions))
 
 
 def _known(space: Space | None, name: str) -> Space:
@@ -118,6 +118,7 @@ class ClientConfig:
         self._check_sizes()
         if self.action_space is not None:
             check_actions(self.algorithm, self.action_space)
+            action_format(self.algorithm, self.action_space, self.network)
         self._check_entry_fits()
 
     def spec(self, registered: ClientSpec | None = None) -> ClientSpec:
@@ -183,7 +184,8 @@ class ClientConfig:
         steps = self.parameters.replayed_steps
         if not steps or self.observation_space is None or self.action_space is None:
             return
-        width = _step_bytes(flat_dim(self.observation_space), 0)
+        actions = action_format(self.algorithm, self.action_space, self.network)
+        width = _step_bytes(flat_dim(self.observation_space), actions)
         if steps * width > self.worker.retained_bytes:
             raise ConfigError(
                 f"the replay buffer's {steps} steps of {width} bytes would not fit into what may "
@@ -198,7 +200,7 @@ class ClientConfig:
             return
         fit = steps_that_fit(
             flat_dim(self.observation_space),
-            flat_dim(self.action_space),
+            action_format(self.algorithm, self.action_space, self.network),
             self.worker.max_entry_bytes,
         )
         self._check_retained_fits()

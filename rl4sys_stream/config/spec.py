@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 import orjson
 
-from rl4sys_stream.config.algorithms import check_actions, check_algorithm
+from rl4sys_stream.config.algorithms import check_actions, check_algorithm, find_algorithm
 from rl4sys_stream.config.schema import check_keys, different_paths, read_struct, shown
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import (
@@ -16,8 +16,9 @@ from rl4sys_stream.spaces import (
     space_to_json,
     without_bounds,
 )
+from rl4sys_stream.spaces.actions import ActionFormat
 
-__all__ = ["Activation", "ClientSpec", "NetworkSpec"]
+__all__ = ["Activation", "ClientSpec", "NetworkSpec", "action_format"]
 
 Width = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 
@@ -35,12 +36,15 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             does not share.
         shared_layers: How many of the actor's hidden layers, from the first, are the critic's too;
             its own follow them.
+        squash_output: Whether real-valued actions go through tanh onto their bounds; else they are
+            clipped to them. Some algorithms always squash.
     """
 
     hidden_sizes: tuple[Width, ...] = (64, 64)
     activation: Activation = "tanh"
     critic_hidden_sizes: tuple[Width, ...] | None = None
     shared_layers: Annotated[int, msgspec.Meta(ge=0)] = 0
+    squash_output: bool = False
 
     def __post_init__(self) -> None:
         """Refuse to share layers that do not exist.
@@ -64,7 +68,7 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return self.critic_hidden_sizes
 
     def to_json(self) -> dict[str, object]:
-        """The network as JSON-ready data, every field present but for `shared_layers` of 0."""
+        """The network as JSON-ready data, every field present but those that change nothing."""
         critic = self.critic_hidden_sizes
         data: dict[str, object] = {
             "hidden_sizes": list(self.hidden_sizes),
@@ -75,7 +79,19 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             # Left out otherwise: readers that do not know the key can share a client as long as
             # it does not matter, and what they registered stays equal.
             data["shared_layers"] = self.shared_layers
+        if self.squash_output:
+            data["squash_output"] = True
         return data
+
+
+def action_format(algorithm: str, action_space: Space, network: NetworkSpec) -> ActionFormat:
+    """What the actions of such a client are.
+
+    Raises:
+        ConfigError: If they are to be squashed between bounds that do not exist.
+    """
+    squash = find_algorithm(algorithm).squashes or network.squash_output
+    return ActionFormat.of(action_space, squash=squash)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +125,16 @@ class ClientSpec:
                     path=name,
                 )
         check_actions(self.algorithm, self.action_space)
+        self.actions  # noqa: B018 -- it says what is wrong with them
+
+    @property
+    def actions(self) -> ActionFormat:
+        """What an action of the client is.
+
+        Raises:
+            ConfigError: If they are to be squashed between bounds that do not exist.
+        """
+        return action_format(self.algorithm, self.action_space, self.network)
 
     def to_json(self) -> dict[str, object]:
         """The spec as JSON-ready data, every field present; `from_json` reads it back equal."""

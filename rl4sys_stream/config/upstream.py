@@ -17,6 +17,7 @@ from rl4sys_stream.config.schema import check_keys, dotted, shown
 from rl4sys_stream.config.settings import WorkerSettings
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import Box, Discrete, flat_dim
+from rl4sys_stream.spaces.actions import ActionFormat
 
 __all__ = ["MARKS", "read_upstream"]
 
@@ -133,7 +134,7 @@ def _max_traj_length(value: object, layer: Layer) -> None:
     observation, action = layer.values.get("observation_space"), layer.values.get("action_space")
     if isinstance(observation, Box) and isinstance(action, Discrete):
         limits["what one stream entry can carry"] = steps_that_fit(
-            flat_dim(observation), action.n, WorkerSettings().max_entry_bytes
+            flat_dim(observation), ActionFormat.of(action), WorkerSettings().max_entry_bytes
         )
     steps = length
     for reason, limit in limits.items():

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import iterate
@@ -78,13 +79,22 @@ def make_fleet(environments: Environments) -> Fleet:
         return _Several([make_environment(environments)], own=True)
     if isinstance(environments, VectorEnv):
         return _Vector(environments)
-    several = environments if isinstance(environments, Sequence) else (environments,)
-    if not several or not all(hasattr(env, "step") and hasattr(env, "reset") for env in several):
-        raise UsageError(
-            "expected an environment, a vector environment, a list of environments or an id, not "
-            f"{environments!r}"
-        )
-    return _Several(several, own=False)
+    if isinstance(environments, gymnasium.Env):
+        return _Several((environments,), own=False)
+    if _are_environments(environments):
+        return _Several(environments, own=False)
+    raise UsageError(
+        "expected an environment, a vector environment, a list of environments or an id, not "
+        f"{environments!r}"
+    )
+
+
+def _are_environments(value: object) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and bool(value)
+        and all(isinstance(env, gymnasium.Env) for env in value)
+    )
 
 
 class _Several:
@@ -162,13 +172,15 @@ class _Vector:
         observations, rewards, terminated, truncated, infos = self._env.step(batch)
         ended = np.logical_or(terminated, truncated)
         rows = self._rows(observations)
+        masks = _masks(infos, self._env.num_envs)
         finals: Sequence[Any] = rows
         if self._mode == "SameStep":
             finals = infos.get("final_obs", rows)
         elif self._mode == "Disabled" and ended.any():
             observations, infos = self._env.reset(options={"reset_mask": ended})
             rows = self._rows(observations)
-        masks = _masks(infos, self._env.num_envs)
+            fresh = _masks(infos, self._env.num_envs)
+            masks = [fresh[i] if ended[i] else masks[i] for i in range(self._env.num_envs)]
         return [
             Moment(
                 observation=rows[i],

@@ -138,8 +138,7 @@ class Runner:
         """
         if steps is None and episodes is None:
             raise UsageError("say when to stop: run(steps=...) or run(episodes=...)")
-        if self._pacer is not None:
-            self._pacer.begin()
+        self.wait_for_model()
         begun, waited_s = self._clock.monotonic(), self.waited_s
         if not self._seats:
             moments = self._fleet.reset(self._seed)
@@ -160,6 +159,17 @@ class Runner:
             waited_s=self.waited_s - waited_s,
             wall_s=self._clock.monotonic() - begun,
         )
+
+    def wait_for_model(self) -> None:
+        """Wait for the agent's first model, or until stopping; `run` does it first.
+
+        Without a pace there is no wait.
+
+        Raises:
+            ConfigError: If the client is registered with another spec.
+        """
+        if self._pacer is not None:
+            self._pacer.begin()
 
     @property
     def waited_s(self) -> float:

@@ -1,13 +1,13 @@
 """What belongs to the behaviour of a published model beside its weights.
 
 It travels as the field `extras` of a model's hash and is covered by the model's digest. JSON:
-`{"v": 1, "normalization": {"mean": base64, "scale": base64, "clip": 10.0} | null,
-"epsilon": null}`, arrays as little-endian float32.
+`{"v": 2, "head": "categorical", "normalization": {"mean": base64, "scale": base64, "clip": 10.0} |
+null, "epsilon": null}`, arrays as little-endian float32.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 import msgspec
 import numpy as np
@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from rl4sys_stream.errors import WireFormatError
 from rl4sys_stream.wire.format import FLOAT32
 
-__all__ = ["BehaviorExtras", "ObservationNormalization"]
+__all__ = ["BehaviorExtras", "HeadName", "ObservationNormalization"]
 
-EXTRAS_FORMAT: Final = 1
+EXTRAS_FORMAT: Final = 2
+
+HeadName = Literal["categorical", "epsilon_greedy", "gaussian", "state_gaussian"]
+"""How the network's outputs become an action; see `rl4sys_stream.policy.heads`."""
 
 
 class _NormalizationJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,9 +30,14 @@ class _NormalizationJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     clip: float
 
 
+class _VersionJson(msgspec.Struct, frozen=True):
+    v: int
+
+
 class _ExtrasJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Unknown keys are refused: a key that changes how to act must not be ignored.
     v: int
+    head: HeadName
     normalization: _NormalizationJson | None
     epsilon: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] | None
 
@@ -77,11 +85,26 @@ class BehaviorExtras:
 
     Attributes:
         normalization: How observations are normalised, None if they are not.
-        epsilon: Share of random actions of an ε-greedy policy (0 to 1), None for a sampled one.
+        epsilon: Share of random actions of an ε-greedy policy (0 to 1), None for any other.
+        head: How the outputs become an action: "categorical", logits; "epsilon_greedy", action
+            values; "gaussian", means, with the tensor `log_std`; "state_gaussian", means and then
+            log-standard-deviations.
     """
 
     normalization: ObservationNormalization | None = None
     epsilon: float | None = None
+    head: HeadName = "categorical"
+
+    def __post_init__(self) -> None:
+        """Refuse an ε without ε-greediness, and the other way round.
+
+        Raises:
+            WireFormatError: If there is one without the other, or it is no share.
+        """
+        if (self.epsilon is not None) != (self.head == "epsilon_greedy"):
+            raise WireFormatError(f"head {self.head!r} with epsilon {self.epsilon}")
+        if self.epsilon is not None and not 0.0 <= self.epsilon <= 1.0:
+            raise WireFormatError(f"epsilon is {self.epsilon}; it is a share from 0 to 1")
 
     def to_bytes(self) -> bytes:
         """The JSON form; the same bytes for the same values."""
@@ -93,7 +116,12 @@ class BehaviorExtras:
                 clip=norm.clip,
             )
         return msgspec.json.encode(
-            _ExtrasJson(v=EXTRAS_FORMAT, normalization=normalization, epsilon=self.epsilon)
+            _ExtrasJson(
+                v=EXTRAS_FORMAT,
+                head=self.head,
+                normalization=normalization,
+                epsilon=self.epsilon,
+            )
         )
 
     @classmethod
@@ -104,20 +132,22 @@ class BehaviorExtras:
             WireFormatError: If `data` is something else, or from a newer format.
         """
         try:
+            version = msgspec.json.decode(data, type=_VersionJson).v
+            if version != EXTRAS_FORMAT:
+                raise WireFormatError(
+                    f"extras format {version} is unknown; this side reads {EXTRAS_FORMAT}: "
+                    "upgrade the older side"
+                )
             extras = msgspec.json.decode(data, type=_ExtrasJson)
         # ValueError: invalid UTF-8 and absurd numbers. RecursionError: a bomb of brackets.
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise WireFormatError(f"the model's extras do not parse: {error}") from None
-        if extras.v != EXTRAS_FORMAT:
-            raise WireFormatError(
-                f"extras format {extras.v} is unknown; this side reads {EXTRAS_FORMAT}: upgrade it"
-            )
         normalization = None
         if (norm := extras.normalization) is not None:
             normalization = ObservationNormalization(
                 _vector(norm.mean), _vector(norm.scale), norm.clip
             )
-        return cls(normalization, extras.epsilon)
+        return cls(normalization, extras.epsilon, extras.head)
 
 
 def _vector(data: bytes) -> NDArray[np.float32]:

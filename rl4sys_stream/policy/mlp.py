@@ -126,12 +126,12 @@ class MLPPolicy:
 
     Attributes:
         obs_dim: Length of an observation.
-        n_actions: Length of the outputs.
+        n_outputs: Length of the outputs.
         activation: After each layer but the last; see `NetworkSpec`.
     """
 
     obs_dim: int
-    n_actions: int
+    n_outputs: int
     activation: str
     _hidden: tuple[_Layer, ...]
     _head: _Layer
@@ -164,8 +164,8 @@ class MLPPolicy:
         if first not in tensors or last not in tensors:
             raise WireFormatError(f"the weights lack {first!r} or {last!r}: another network's?")
         # [:1]: a scalar in their place counts as 1, and the layouts differ.
-        obs_dim, n_actions = (math.prod(tensors[name].shape[:1]) for name in (first, last))
-        expected = actor_layout(obs_dim, network.hidden_sizes, n_actions, log_std=log_std)
+        obs_dim, n_outputs = (math.prod(tensors[name].shape[:1]) for name in (first, last))
+        expected = actor_layout(obs_dim, network.hidden_sizes, n_outputs, log_std=log_std)
         if weights.layout != expected:
             raise WireFormatError(
                 f"the weights have tensors {_words(weights.layout)}, the client's network has "
@@ -179,7 +179,7 @@ class MLPPolicy:
         )
         return cls(
             obs_dim,
-            n_actions,
+            n_outputs,
             network.activation,
             layers[:-1],
             layers[-1],
@@ -197,7 +197,7 @@ class MLPPolicy:
             observations: `float32 [obs_dim]` or `float32 [N, obs_dim]`; not written to.
 
         Returns:
-            A fresh `float32 [n_actions]` or `float32 [N, n_actions]`; infinite or NaN only where
+            A fresh `float32 [n_outputs]` or `float32 [N, n_outputs]`; infinite or NaN only where
             observations are too large for float32.
         """
         x: NDArray[np.float32] = observations

@@ -1,6 +1,7 @@
 """What acts: a published model, or chance before there is one."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,11 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl4sys_stream.config import ClientSpec
-from rl4sys_stream.errors import ConfigError, ObservationError, WireFormatError
-from rl4sys_stream.policy.distributions import Categorical, allowed_actions
+from rl4sys_stream.errors import MaskError, ObservationError, WireFormatError
 from rl4sys_stream.policy.extras import BehaviorExtras
-from rl4sys_stream.policy.mlp import MLPPolicy
-from rl4sys_stream.spaces import Discrete, flat_dim
+from rl4sys_stream.policy.heads import (
+    CategoricalHead,
+    EpsilonGreedyHead,
+    FactorsHead,
+    GaussianHead,
+    Head,
+    StateGaussianHead,
+)
+from rl4sys_stream.policy.mlp import LOG_STD, MLPPolicy
+from rl4sys_stream.spaces import flat_dim
+from rl4sys_stream.spaces.actions import ActionFormat, RawAction
 from rl4sys_stream.wire.snapshot import Weights
 
 __all__ = ["ModelPolicy", "Policy", "UniformPolicy", "build_policy"]
@@ -37,60 +46,75 @@ class Policy(Protocol):
         ...
 
     def act(
-        self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None, uniform: float
-    ) -> tuple[int, float]:
+        self,
+        obs: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        uniform: Callable[[], float],
+    ) -> tuple[RawAction, float]:
         """A sampled action.
 
         Args:
             obs: `float32 [obs_dim]`, finite; not kept, not written to.
-            mask: `bool [n_actions]`, True = allowed, or None.
-            uniform: Drawn from [0, 1) by the caller.
+            mask: `bool [choices]`, True = allowed, or None.
+            uniform: Draws a number from [0, 1).
 
         Returns:
-            The action and the natural logarithm of its probability.
+            The raw action and the natural logarithm of its probability, or of its density.
         """
         ...
 
-    def greedy(self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> tuple[int, float]:
-        """The most probable action, and the logarithm of the probability that `act` gives it."""
+    def greedy(
+        self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None
+    ) -> tuple[RawAction, float]:
+        """The best action, and the logarithm of the probability that `act` gives it."""
         ...
 
-    def logits(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
-        """`float32 [N, obs_dim]` to unmasked logits `float32 [N, n_actions]`."""
+    def outputs(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`float32 [N, obs_dim]` to what the network says of them, `float32 [N, outputs]`.
+
+        Unmasked logits, action values, or means; see `BehaviorExtras.head`.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelPolicy:
-    """A published model acting by sampling from its categorical distribution.
+    """A published model.
 
     Attributes:
         version: Of the model, from 1.
         token: Of the model.
         network: Its actor net.
+        head: Makes actions of the net's outputs.
     """
 
     version: int
     token: str
     network: MLPPolicy
+    head: Head
 
     def act(
-        self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None, uniform: float
-    ) -> tuple[int, float]:
+        self,
+        obs: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        uniform: Callable[[], float],
+    ) -> tuple[RawAction, float]:
         """See `Policy.act`."""
         network = self.network
         if obs.shape != (network.obs_dim,):
             raise _wrong_shape(obs, network.obs_dim)
-        return Categorical.sample_logits(network.forward(obs), mask, uniform)
+        return self.head.sample(network.forward(obs), mask, uniform)
 
-    def greedy(self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> tuple[int, float]:
+    def greedy(
+        self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None
+    ) -> tuple[RawAction, float]:
         """See `Policy.greedy`."""
         if obs.shape != (self.network.obs_dim,):
             raise _wrong_shape(obs, self.network.obs_dim)
-        return Categorical.greedy(self.network.forward(obs), mask)
+        return self.head.greedy(self.network.forward(obs), mask)
 
-    def logits(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `Policy.logits`."""
+    def outputs(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Policy.outputs`."""
         return self.network.forward(observations)
 
 
@@ -98,13 +122,16 @@ class ModelPolicy:
 class UniformPolicy:
     """Every allowed action with the same probability, which it states truthfully.
 
+    Real-valued actions are uniform between their bounds; where one is missing, they are normal
+    with mean 0 and deviation 1.
+
     Attributes:
-        n_actions: Size of the action space.
+        actions: What an action is.
         version: 0: no model.
         token: "": no model.
     """
 
-    n_actions: int
+    actions: ActionFormat
     version: int = 0
     token: str = ""
 
@@ -112,22 +139,45 @@ class UniformPolicy:
         self,
         obs: NDArray[np.float32],  # noqa: ARG002  (the protocol's)
         mask: NDArray[np.bool_] | None,
-        uniform: float,
-    ) -> tuple[int, float]:
+        uniform: Callable[[], float],
+    ) -> tuple[RawAction, float]:
         """See `Policy.act`; the observation is not looked at."""
-        if mask is None:
-            count = self.n_actions
-            return _pick(count, uniform), -math.log(count)
-        actions = [a for a, ok in enumerate(allowed_actions(mask, self.n_actions)) if ok]
-        return actions[_pick(len(actions), uniform)], -math.log(len(actions))
+        actions = self.actions
+        if actions.continuous:
+            return self._draw_vector(mask, uniform)
+        logits = np.zeros(actions.choices, np.float32)
+        head = CategoricalHead() if actions.single else FactorsHead(actions.nvec)
+        return head.sample(logits, mask, uniform)
 
-    def greedy(self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> tuple[int, float]:
-        """See `Policy.greedy`; the first allowed action, since all are equal."""
-        return self.act(obs, mask, 0.0)
+    def _draw_vector(
+        self, mask: NDArray[np.bool_] | None, uniform: Callable[[], float]
+    ) -> tuple[RawAction, float]:
+        actions = self.actions
+        widths = actions.high.astype(np.float64) - actions.low
+        if not np.isfinite(widths).all():
+            unit = np.zeros(actions.dim)
+            return GaussianHead(unit, squash=False).sample(unit.astype(np.float32), mask, uniform)
+        if mask is not None:
+            raise MaskError("real-valued actions have no mask; leave it out")
+        shares = np.array([uniform() for _ in range(actions.dim)])
+        if not actions.squash:
+            raw = (actions.low + shares * widths).astype(np.float32)
+            return raw, -float(np.log(widths).sum())
+        # In the middle of a cell of the generator, so that the bound itself is never drawn.
+        raw = np.arctanh(2.0 * (shares + 2.0**-54).clip(0.0, 1.0 - 2.0**-53) - 1.0)
+        return raw.astype(np.float32), -actions.dim * math.log(2.0)
 
-    def logits(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `Policy.logits`; zeros."""
-        return np.zeros((len(observations), self.n_actions), np.float32)
+    def greedy(
+        self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None
+    ) -> tuple[RawAction, float]:
+        """See `Policy.greedy`; the first allowed action, since all are equal, or the middle."""
+        first = 0.5 if self.actions.continuous else 0.0
+        return self.act(obs, mask, lambda: first)
+
+    def outputs(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Policy.outputs`; zeros."""
+        width = self.actions.choices or self.actions.dim
+        return np.zeros((len(observations), width), np.float32)
 
 
 def build_policy(
@@ -143,28 +193,39 @@ def build_policy(
         token: Of the model.
 
     Raises:
-        WireFormatError: If the weights or extras are for other spaces or another network, or ask
-            for a way of acting that this side does not know.
+        WireFormatError: If the weights or extras are for other spaces or another network.
         NonFiniteError: If a weight is NaN or infinite.
-        ConfigError: If the client's actions are not Discrete.
     """
-    if not isinstance(spec.action_space, Discrete):
-        raise ConfigError("only Discrete action spaces are supported", path="action_space")
-    if extras.epsilon is not None:
-        raise WireFormatError("the model acts ε-greedily, which this side cannot do: upgrade it")
-    network = MLPPolicy.from_weights(weights, spec.network, extras)
-    expected = (flat_dim(spec.observation_space), spec.action_space.n)
-    if (network.obs_dim, network.n_actions) != expected:
+    actions = spec.actions
+    network = MLPPolicy.from_weights(
+        weights, spec.network, extras, log_std=extras.head == "gaussian"
+    )
+    head, outputs = _head(actions, weights, extras)
+    expected = (flat_dim(spec.observation_space), outputs)
+    if (network.obs_dim, network.n_outputs) != expected:
         raise WireFormatError(
-            f"the model maps {network.obs_dim} inputs to {network.n_actions} actions, the client "
-            f"has {expected[0]} and {expected[1]}"
+            f"the model maps {network.obs_dim} inputs to {network.n_outputs} outputs, the client "
+            f"needs {expected[0]} and {expected[1]}"
         )
-    return ModelPolicy(version, token, network)
+    return ModelPolicy(version, token, network, head)
 
 
-def _pick(count: int, uniform: float) -> int:
-    # Rounding may take the product up to the count.
-    return min(int(uniform * count), count - 1)
+def _head(actions: ActionFormat, weights: Weights, extras: BehaviorExtras) -> tuple[Head, int]:
+    """The head that `extras` names, and how many outputs it needs."""
+    match extras.head:
+        case "categorical" if not actions.continuous:
+            head = CategoricalHead() if actions.single else FactorsHead(actions.nvec)
+            return head, actions.choices
+        case "epsilon_greedy" if actions.single and extras.epsilon is not None:
+            return EpsilonGreedyHead(extras.epsilon), actions.choices
+        case "gaussian" if actions.continuous:
+            log_std = weights.tensors()[LOG_STD].astype(np.float64)
+            return GaussianHead(log_std, actions.squash), actions.dim
+        case "state_gaussian" if actions.continuous:
+            return StateGaussianHead(actions.squash), 2 * actions.dim
+    raise WireFormatError(
+        f"the model acts by a head {extras.head!r}, which cannot choose from {actions.space}"
+    )
 
 
 def _wrong_shape(obs: NDArray[np.float32], obs_dim: int) -> ObservationError:

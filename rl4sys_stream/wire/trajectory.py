@@ -4,10 +4,10 @@
 |-------------|-----------------------------------------------------------------|
 | `h`         | the header, JSON (see header.py)                                |
 | `obs`       | `<f4 [T, obs_dim]`                                              |
-| `action`    | `<i8 [T]`                                                       |
+| `action`    | `<i8 [T]`; `<i8 [T, K]` of several choices; `<f4 [T, D]`, raw    |
 | `reward`    | `<f4 [T]`                                                       |
 | `log_prob`  | `<f4 [T]`, natural logarithm, by the policy that acted          |
-| `mask`      | `|u1 [T, n_actions]`, 1 = allowed; absent if nothing was masked |
+| `mask`      | `|u1 [T, choices]`, 1 = allowed; absent if nothing was masked   |
 | `final_obs` | `<f4 [obs_dim]`; absent only after `terminated`                 |
 
 Beside them stand `agent_id`, `seq` and `floor` (see `EntryAddress`), which stay readable when the
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl4sys_stream.errors import WireFormatError
+from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.wire.address import (
     EntryAddress,
     address_fields,
@@ -82,10 +83,12 @@ class Trajectory:
 
     Attributes:
         observations: `float32 [T, obs_dim]`, finite; what each action was chosen on.
-        actions: `int64 [T]`, in 0 … n_actions − 1.
+        actions: Raw ones, see `ActionFormat`: `int64 [T]`, in 0 … n − 1; `int64 [T, K]`, each
+            element in its own range; or `float32 [T, D]`, finite.
         rewards: `float32 [T]`, finite; what each action brought.
-        log_probs: `float32 [T]`, ≤ 0, finite; of each action under the model that chose it.
-        masks: `bool [T, n_actions]`, True = allowed, or None if nothing was forbidden.
+        log_probs: `float32 [T]`, finite; of each action under the model that chose it. Of a real
+            vector it is that of a density, and may be above 0.
+        masks: `bool [T, choices]`, True = allowed, or None if nothing was forbidden.
         final_observation: `float32 [obs_dim]`, finite; what the last action led to. None only if
             `end` is TERMINATED.
         end: Why the trajectory ends.
@@ -96,7 +99,7 @@ class Trajectory:
     """
 
     observations: NDArray[np.float32]
-    actions: NDArray[np.int64]
+    actions: NDArray[np.int64] | NDArray[np.float32]
     rewards: NDArray[np.float32]
     log_probs: NDArray[np.float32]
     masks: NDArray[np.bool_] | None
@@ -114,12 +117,12 @@ class TrajectorySpec:
 
     Attributes:
         obs_dim: Length of a flattened observation.
-        n_actions: Size of the discrete action space.
+        actions: What an action is.
         limits: Largest entry.
     """
 
     obs_dim: int
-    n_actions: int
+    actions: ActionFormat
     limits: WireLimits = field(default_factory=WireLimits)
 
 
@@ -136,7 +139,7 @@ def encode_trajectory(trajectory: Trajectory) -> tuple[tuple[bytes, bytes], ...]
     _check_behavior(trajectory, steps)
     arrays: dict[str, tuple[NDArray[Any], str]] = {
         "obs": (trajectory.observations, FLOAT32),
-        "action": (trajectory.actions, INT64),
+        "action": (trajectory.actions, _action_dtype(trajectory.actions)),
         "reward": (trajectory.rewards, FLOAT32),
         "log_prob": (trajectory.log_probs, FLOAT32),
     }
@@ -161,6 +164,10 @@ def encode_trajectory(trajectory: Trajectory) -> tuple[tuple[bytes, bytes], ...]
     if final is not None:
         fields.append((b"final_obs", encode_array(final, FLOAT32)))
     return tuple(fields)
+
+
+def _action_dtype(actions: NDArray[Any]) -> str:
+    return FLOAT32 if actions.dtype.kind == "f" else INT64
 
 
 def decode_trajectory(fields: Mapping[bytes, bytes], spec: TrajectorySpec) -> Trajectory:
@@ -204,12 +211,12 @@ def _read_columns(
     declared = header.cols
     expected: dict[str, Column] = {
         "obs": (FLOAT32, (spec.obs_dim,)),
-        "action": (INT64, ()),
+        "action": _action_column(spec.actions),
         "reward": (FLOAT32, ()),
         "log_prob": (FLOAT32, ()),
     }
-    if "mask" in declared:
-        expected["mask"] = (UINT8, (spec.n_actions,))
+    if "mask" in declared and not spec.actions.continuous:
+        expected["mask"] = (UINT8, (spec.actions.choices,))
     if declared.keys() != expected.keys():
         name = min(declared.keys() ^ expected.keys())
         raise WireFormatError(
@@ -228,6 +235,12 @@ def _read_columns(
         )
         for name, (dtype, shape) in expected.items()
     }
+
+
+def _action_column(actions: ActionFormat) -> Column:
+    if actions.continuous:
+        return FLOAT32, (actions.dim,)
+    return INT64, () if actions.single else (actions.dim,)
 
 
 def _read_masks(column: NDArray[Any] | None) -> NDArray[np.bool_] | None:
@@ -263,10 +276,12 @@ def _check_shapes(trajectory: Trajectory, steps: int) -> None:
     observations, final = trajectory.observations, trajectory.final_observation
     if steps < 1 or observations.shape != (steps, *observations.shape[-1:]):
         raise WireFormatError(f"{steps} actions for observations of shape {observations.shape}")
-    for name in ("actions", "rewards", "log_probs"):
+    for name in ("rewards", "log_probs"):
         shape = getattr(trajectory, name).shape
         if shape != (steps,):
             raise WireFormatError(f"{name} have shape {shape} in a trajectory of {steps} steps")
+    if trajectory.actions.ndim > 2:  # noqa: PLR2004 - [T] or [T, elements]
+        raise WireFormatError(f"actions have shape {trajectory.actions.shape}")
     if final is None and trajectory.end is not End.TERMINATED:
         raise WireFormatError(f"the end is {trajectory.end}, but there is no final observation")
     if final is not None and final.shape != observations.shape[1:]:
@@ -290,21 +305,31 @@ def _check_behavior(trajectory: Trajectory, steps: int) -> None:
 
 
 def _check_values(trajectory: Trajectory, spec: TrajectorySpec) -> None:
-    floats = {
+    floats: dict[str, NDArray[Any] | None] = {
         "obs": trajectory.observations,
         "reward": trajectory.rewards,
         "log_prob": trajectory.log_probs,
         "final_obs": trajectory.final_observation,
     }
+    if spec.actions.continuous:
+        floats["action"] = trajectory.actions
     for name, array in floats.items():
         if array is not None and not np.isfinite(array).all():
             raise WireFormatError(f"column {name!r} holds a value that is not finite")
+    if not spec.actions.continuous:
+        _check_choices(trajectory, spec.actions)
+
+
+def _check_choices(trajectory: Trajectory, actions: ActionFormat) -> None:
     if trajectory.log_probs.max() > LOG_PROB_SLACK:
         raise WireFormatError("a log_prob is above 0: no probability exceeds 1")
-    actions = trajectory.actions
-    if actions.min() < 0 or actions.max() >= spec.n_actions:
-        raise WireFormatError(f"an action is outside of 0 to {spec.n_actions - 1}")
+    taken = trajectory.actions.reshape(-1, actions.dim)  # [T] or [T, K] -> [T, K]
+    nvec = np.array(actions.nvec)
+    if taken.min() < 0 or (taken >= nvec).any():
+        ranges = ", ".join(f"0 to {n - 1}" for n in actions.nvec[:8])
+        raise WireFormatError(f"an action is outside of {ranges}")
     masks = trajectory.masks
     # An allowed action in every row, so no row forbids everything.
-    if masks is not None and not masks[np.arange(len(actions)), actions].all():
+    columns = taken + (nvec.cumsum() - nvec)
+    if masks is not None and not np.take_along_axis(masks, columns, axis=1).all():
         raise WireFormatError("an action was taken that its mask forbids")

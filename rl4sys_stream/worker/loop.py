@@ -8,7 +8,8 @@ failing.
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 
@@ -16,6 +17,7 @@ from rl4sys_stream.algorithms.base import Algorithm
 from rl4sys_stream.algorithms.registry import make_algorithm
 from rl4sys_stream.broker.connection import Broker, BrokerAddress
 from rl4sys_stream.broker.head import Counts, Head, read_head
+from rl4sys_stream.broker.key_types import require_key_types
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.lease import Lease
 from rl4sys_stream.broker.ledger import LedgerRecord, read_ledgers
@@ -29,8 +31,10 @@ from rl4sys_stream.errors import (
     BrokerError,
     BrokerUnavailableError,
     CommitRefusedError,
+    DigestError,
     LedgersLostError,
     StreamError,
+    UnknownVersionError,
 )
 from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.worker.checkpoint import read_checkpoint
@@ -99,7 +103,7 @@ class Worker:
             ConfigError: The definition cannot work or contradicts the registration.
             NonFiniteError: Updates kept failing.
             UnknownVersionError: The head's checkpoint is gone.
-            CommitRefusedError: BADTYPE: something else stands in the place of one of its keys.
+            KeyTypeError: Something else stands in the place of one of its keys.
             LedgersLostError: Watermarks are gone that the head counts on.
         """
         try:
@@ -107,8 +111,6 @@ class Worker:
                 try:
                     self._tenure()
                 except CommitRefusedError as error:
-                    if error.reason == "BADTYPE":
-                        raise  # beginning again would compute the same update for ever
                     # Not ours any more, or not what we started from: begin again at the head.
                     self._log.set("worker.commit", "refused", reason=error.reason, error=error)
                 except BrokerError as error:
@@ -133,6 +135,8 @@ class Worker:
             log_event(logger, logging.WARNING, "worker.report_failed", state=state, error=error)
 
     def _tenure(self) -> None:
+        # What a broker refuses on account of a key sounds like a broker that will come back.
+        require_key_types(self._broker, self._keys)
         plan = self._wait_for_plan()
         if plan is None:
             return
@@ -225,7 +229,8 @@ class Worker:
         head = read_head(self._broker, self._keys)
         statistics = RolloutStatistics()
         if head is not None:
-            state, statistics = read_checkpoint(self._broker, head.checkpoint)
+            with self._belonging_to(head):
+                state, statistics = read_checkpoint(self._broker, head.checkpoint)
             algorithm.load_state(state)
         log_event(
             logger,
@@ -246,8 +251,10 @@ class Worker:
         stream.ensure_group()
         self._retire_agents(plan, token)
         intake = _make_intake(stream, plan)
+        with self._belonging_to(head):
+            ledgers = self._read_ledgers(head)
         books = Books(
-            self._read_ledgers(head),
+            ledgers,
             head.counts if head else Counts(),
             lineage_epoch=plan.lineage_epoch,
             max_policy_lag=plan.settings.max_policy_lag if plan.on_policy else None,
@@ -302,6 +309,23 @@ class Worker:
             retained=head.retained,
         )
         return tail
+
+    @contextmanager
+    def _belonging_to(self, head: Head | None) -> Iterator[None]:
+        """Read what belongs to `head`; what is gone with a head that was replaced is no damage.
+
+        A reset, a newer worker, a broker that went back in time: all of them may come between.
+        """
+        try:
+            yield
+        except (UnknownVersionError, DigestError, LedgersLostError) as error:
+            if read_head(self._broker, self._keys) == head:
+                raise
+            raise CommitRefusedError(
+                f"{self._keys.client}: another head has come while what belongs to the last one "
+                f"was read ({error})",
+                reason="STALE",
+            ) from error
 
     def _read_ledgers(self, head: Head | None) -> Mapping[str, LedgerRecord]:
         """The watermarks, if all are there that the head counts on.

@@ -24,7 +24,7 @@ from rl4sys_stream.config import (
     find_algorithm,
 )
 from rl4sys_stream.errors import BrokerFullError, SpecMismatchError
-from rl4sys_stream.spaces import Discrete, flat_dim
+from rl4sys_stream.spaces import flat_dim
 from rl4sys_stream.telemetry import log_event
 from rl4sys_stream.wire.format import WireLimits
 from rl4sys_stream.wire.trajectory import TrajectorySpec
@@ -67,13 +67,10 @@ class WorkerPlan:
     @property
     def trajectory_spec(self) -> TrajectorySpec:
         """What a trajectory of the client looks like."""
-        action_space = self.spec.action_space
-        if not isinstance(action_space, Discrete):
-            raise TypeError(action_space)
         limits = WireLimits(
             max_entry_bytes=self.settings.max_entry_bytes, max_steps=self.settings.max_entry_steps
         )
-        return TrajectorySpec(flat_dim(self.spec.observation_space), action_space.n, limits)
+        return TrajectorySpec(flat_dim(self.spec.observation_space), self.spec.actions, limits)
 
 
 def make_plan(

@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from rl4sys_stream import StreamAgent
 from rl4sys_stream.broker.connection import Broker, BrokerAddress
+from rl4sys_stream.broker.ledger import LedgerRecord
 from rl4sys_stream.errors import BrokerAuthError
 from rl4sys_stream.testing import RedisServer, eventually
 from tests.integration.agent.world import (
@@ -51,6 +53,13 @@ def test_the_user_of_the_page_is_enough_for_an_agent_and_for_nothing_else() -> N
             eventually(lambda: agent.version == 1, 10, "a model taken over")
             play(agent, 2)
             eventually(lambda: len(world.sent()) == 2, 10, "both sent")
+            known = agent.settlement()
+            ledger = msgspec.json.encode(LedgerRecord(watermark=2, trained=2, steps=6))
+            world.broker.hash_set(world.keys.seq, {agent.agent_id: ledger})
+            world.broker.hash_set(world.keys.head, {"commit": "of a worker"})
+            world.publish(2, weights())
+            assert agent.wait_for_settlement(known, 10)
+            assert agent.settlement().unsettled_steps == 0
             said = eventually(lambda: world.heartbeat(agent.agent_id), 10, "a report")
             assert said is not None
             assert agent.status().last_error == ""
@@ -61,6 +70,7 @@ def test_the_user_of_the_page_is_enough_for_an_agent_and_for_nothing_else() -> N
                 ("CONFIG", "GET", "requirepass"),
                 ("HGETALL", world.keys.checkpoint(1, "1:worker")),
                 ("HSET", world.keys.head, "version", 2),
+                ("HSET", world.keys.seq, agent.agent_id, "{}"),
                 ("XLEN", "rl4sys:{other}:traj"),
             ):
                 with pytest.raises(BrokerAuthError, match="its ACL must let that user do it"):

@@ -167,7 +167,13 @@ def read_only(server: RedisServer, broker: Broker) -> Callable[[], None]:
     return lambda: broker.call("REPLICAOF", "NO", "ONE")
 
 
-@pytest.mark.parametrize("fault", [misconf, read_only])
+def without_replicas(_: RedisServer, broker: Broker) -> Callable[[], None]:
+    """It may be cut off, so it takes no writes; returns the repair."""
+    broker.call("CONFIG", "SET", "min-replicas-to-write", 1)
+    return lambda: broker.call("CONFIG", "SET", "min-replicas-to-write", 0)
+
+
+@pytest.mark.parametrize("fault", [misconf, read_only, without_replicas])
 def test_a_broker_that_takes_no_writes_is_waited_for(make_world, client_name, fault):
     """Agents queue and say so, the worker waits; afterwards all is trained."""
     with RedisServer(aof=None) as server:

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from rl4sys_stream.broker.admin import delete_client, reset_client
 from rl4sys_stream.broker.ledger import read_ledgers
 from rl4sys_stream.config import load_config
 from rl4sys_stream.errors import BrokerError
@@ -19,7 +20,7 @@ from rl4sys_stream.testing import RedisServer, eventually
 from tests.fault.forwarder import Forwarder
 from tests.fault.team import Team
 from tests.integration.agent.world import OBS
-from tests.integration.worker.world import ROLLOUT
+from tests.integration.worker.world import ROLLOUT, World
 
 pytestmark = pytest.mark.fault
 
@@ -151,3 +152,50 @@ def test_a_gap_left_by_a_destroyed_entry_is_passed(world):
         assert report.total("trained") + report.total("pending") == 2 * team.ended - len(missing)
         assert not missing & set(world.taken())
         assert set(world.taken().values()) == {1}
+
+
+def reset(world: World, _: dict[str, bytes]) -> int:
+    """An operator begins a new lineage; the version that there is then."""
+    reset_client(world.broker, world.keys)
+    return 0
+
+
+def delete(world: World, _: dict[str, bytes]) -> int:
+    """An operator deletes the client, and an agent registers it again."""
+    delete_client(world.broker, world.keys, force=True, wall_ms=0)
+    world.register()
+    return 0
+
+
+def go_back(world: World, saved: dict[str, bytes]) -> int:
+    """The broker loses its last commit."""
+    for key, data in saved.items():
+        world.broker.call("RESTORE", key, 0, data, "REPLACE")
+    return 2
+
+
+@pytest.mark.parametrize("read", ["HGETALL", "HMGET"])
+@pytest.mark.parametrize("change", [reset, delete, go_back])
+def test_a_head_that_is_replaced_while_a_worker_reads_what_belongs_to_it(world, read, change):
+    """It begins again at the new one, and takes nothing for damage that people have to mend.
+
+    Between the head and its checkpoint, and between the checkpoint and the watermarks.
+    """
+    first, feeder = world.start(), world.feeder()
+    feeder.send(ROLLOUT)
+    world.reaches(2)
+    saved = {key: world.broker.call("DUMP", key) for key in (world.keys.head, world.keys.seq)}
+    feeder.send(ROLLOUT)
+    key = {"HGETALL": world.keys.head, "HMGET": world.reaches(3).checkpoint}[read]
+    assert first.stop() == 0
+    versions: list[int] = []
+    with Forwarder(world.url) as way:
+        way.when(
+            f"{read}\r\n${len(key)}\r\n{key}\r\n",
+            lambda: versions.append(change(world, saved)),
+        )
+        worker = world.start(url=way.url)
+        eventually(lambda: versions, 20)
+        worker.says("reason=STALE")
+        worker.says(f"version={versions[0]}")
+        assert worker.poll() is None

@@ -78,7 +78,7 @@ def _decode_address(data: bytes) -> None:
 def _entries() -> tuple[bytes, ...]:
     plain = trajectory(12, behavior=((0, ""), (3, "1:ab")))
     cut = trajectory(5, end=End.CUT, episode=7)
-    masked = replace(cut, masks=np.ones((5, SPEC.n_actions), np.bool_))
+    masked = replace(cut, masks=np.ones((5, SPEC.actions.choices), np.bool_))
     fallback = replace(plain, behavior=(BehaviorRun(0, "fallback", 12),))
     return tuple(pack(encode_trajectory(each)) for each in (plain, cut, masked, fallback))
 
@@ -188,7 +188,11 @@ def _extras() -> tuple[bytes, ...]:
     norm = ObservationNormalization(np.zeros(8, np.float32), np.ones(8, np.float32), 10.0)
     return tuple(
         extras.to_bytes()
-        for extras in (BehaviorExtras(norm), BehaviorExtras(epsilon=0.5), BehaviorExtras())
+        for extras in (
+            BehaviorExtras(norm),
+            BehaviorExtras(epsilon=0.5, head="epsilon_greedy"),
+            BehaviorExtras(),
+        )
     )
 
 

@@ -11,7 +11,7 @@ from typing import Self
 
 from rl4sys_stream.errors import SpoolError
 
-__all__ = ["SpoolFolder", "orphans"]
+__all__ = ["Orphans", "SpoolFolder"]
 
 _LOCK = "lock"
 _DAMAGED = ".damaged"
@@ -26,6 +26,7 @@ class SpoolFolder:
         """Use `create` or `adopt`."""
         self.path = path
         self._lock = lock
+        self._owner = os.getpid()
 
     @classmethod
     def create(cls, base: Path, agent_id: str) -> Self:
@@ -58,6 +59,11 @@ class SpoolFolder:
         """The folder of an agent that is dead; None if it lives, or the folder is gone."""
         try:
             return cls._locked(path, 0)
+        except FileNotFoundError:
+            # The lock is the first thing in a folder and the last one that leaves it.
+            with suppress(OSError):
+                path.rmdir()
+            return None
         except OSError:
             return None
 
@@ -91,9 +97,15 @@ class SpoolFolder:
 
         A forked child calls it too: its parent's lock stays.
         """
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        lock, self._lock = self._lock, -1
+        if lock < 0:
+            return
+        if os.getpid() == self._owner:
+            # Closing is not enough: a child that was forked off meanwhile may hold a copy, and the
+            # lock with it for as long as it lives.
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_UN)
+        os.close(lock)
 
     def set_aside(self) -> None:
         """Leave what cannot be read to people, under a name that nobody adopts."""
@@ -102,25 +114,52 @@ class SpoolFolder:
         self.release()
 
     def remove(self) -> None:
-        """Delete the folder, then give the lock up."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete the folder, then give the lock up.
+
+        The lock's file goes last: a folder without one is adopted by nobody, so what a kill in the
+        middle left in it would lie there for ever.
+        """
+        with suppress(OSError):
+            for segment in self.segments():
+                segment.unlink()
+            shutil.rmtree(self.path, ignore_errors=True)
         self.release()
 
 
-def orphans(base: Path, own: str) -> Iterator[SpoolFolder]:
-    """Folders under `base` whose agents are dead, locked by this process one after another.
+class Orphans:
+    """Folders whose agents are dead, locked by this process one after another.
 
-    Args:
-        base: Of the client.
-        own: The asking agent's id.
+    Each is the taker's to release or to remove. Used by one thread.
     """
-    try:
-        names = sorted(entry.name for entry in base.iterdir() if entry.is_dir())
-    except OSError:
-        return
-    for name in names:
-        if name == own or name.endswith(_DAMAGED) or name.startswith(_UNBORN):
-            continue
-        folder = SpoolFolder.adopt(base / name)
-        if folder is not None:
-            yield folder
+
+    def __init__(self, base: Path, own: str) -> None:
+        """Look at nothing yet.
+
+        Args:
+            base: Of the client.
+            own: The asking agent's id.
+        """
+        self._base = base
+        self._own = own
+        self._given: SpoolFolder | None = None
+
+    def __iter__(self) -> Iterator[SpoolFolder]:
+        """Those that there are now."""
+        try:
+            names = sorted(entry.name for entry in self._base.iterdir() if entry.is_dir())
+        except OSError:
+            return
+        for name in names:
+            if name == self._own or name.endswith(_DAMAGED) or name.startswith(_UNBORN):
+                continue
+            self._given = SpoolFolder.adopt(self._base / name)
+            if self._given is not None:
+                yield self._given
+
+    def disown(self) -> None:
+        """In a forked child: whichever was in hand at the fork is the parent's.
+
+        Else it would look alive, should the parent be killed, for as long as the child lives.
+        """
+        if self._given is not None:
+            self._given.release()

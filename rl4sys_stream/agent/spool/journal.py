@@ -385,7 +385,10 @@ class SpoolJournal:
                 _sync_folder(self.folder.path)
         except OSError:
             # Its state would hide whatever is still written to the segment before.
-            segment.remove()
+            try:
+                segment.remove()
+            except OSError:
+                self._behind = True  # so nothing is, until its successor has a newer one
             raise
         return segment
 

@@ -7,10 +7,9 @@ them, so each is cut down to what is used in it, and what is left counts.
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
-from rl4sys_stream.agent.spool.folder import SpoolFolder, orphans
+from rl4sys_stream.agent.spool.folder import Orphans, SpoolFolder
 from rl4sys_stream.agent.spool.records import MAGIC, Record, SpoolState, decode_state, scan
 from rl4sys_stream.agent.spool.segment import Segment
 from rl4sys_stream.agent.spool.state import apply_record
@@ -53,15 +52,10 @@ def last_state(segments: Sequence[Segment]) -> tuple[SpoolState | None, Segment 
     return None, None
 
 
-def tidy(base: Path, own: str) -> int:
-    """Cut down what dead agents left and nobody has adopted; how many bytes that is then.
-
-    Args:
-        base: Of the client's spools.
-        own: The asking agent's id.
-    """
+def tidy(orphans: Orphans) -> int:
+    """Cut down what dead agents left and nobody has adopted; how many bytes that is then."""
     total = 0
-    for folder in orphans(base, own):
+    for folder in orphans:
         try:
             total += _tidied(folder)
         except OSError as error:

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -36,10 +37,13 @@ class Segment:
     def create(cls, path: Path, size: int) -> Self:
         """A new file with all of its room taken from the disk.
 
+        A file of that name is what an attempt left that could not be deleted either. It is
+        overwritten: under another number each further attempt might leave one more.
+
         Raises:
-            OSError: If there is no room, or the file exists; then nothing is left behind.
+            OSError: If there is no room; then nothing is left behind that could be read.
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
         try:
             # Room that is taken now cannot be missing when a number has to be written down.
@@ -49,7 +53,8 @@ class Segment:
             segment.write(MAGIC)
         except OSError:
             os.close(descriptor)
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
             raise
         return segment
 

@@ -4,7 +4,7 @@
 
 In: an `ApplicationOrder` as argument, the broker's URL in the environment; it ends when its
 standard input does. Out: messages on standard output, its log on standard error. It is what an
-application of anybody's looks like, apart from `Pace` and the messages.
+application of anybody's looks like who plays Gymnasium environments, apart from the messages.
 """
 
 import logging
@@ -14,40 +14,29 @@ import sys
 import threading
 from collections.abc import Callable
 
-import gymnasium
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from rl4sys_stream.agent import StreamAgent, TrajectoryHandle
-from rl4sys_stream.broker.connection import Broker
-from rl4sys_stream.broker.keys import ClientKeys
-from rl4sys_stream.broker.registry import parse_definition, require_registration
-from rl4sys_stream.cli.demo.landing import film_landing
+from rl4sys_stream.agent import StreamAgent
 from rl4sys_stream.cli.demo.messages import (
     ApplicationOrder,
     Episode,
+    Evaluated,
     Finished,
     Message,
     Ready,
     message_sender,
 )
-from rl4sys_stream.cli.demo.pace import Pace
-from rl4sys_stream.cli.demo.settings import CLIENT, ENVIRONMENT
-from rl4sys_stream.cli.options import resolve
-from rl4sys_stream.clock import Clock, SystemClock
-from rl4sys_stream.config import AgentSettings
-from rl4sys_stream.errors import ConfigError, StreamError
+from rl4sys_stream.errors import StreamError
+from rl4sys_stream.gymnasium import EpisodeRecord, Pace, Runner, evaluate, film, make_environment
 from rl4sys_stream.telemetry import configure_logging, log_event
 
 __all__ = ["main"]
 
 logger = logging.getLogger("rl4sys_stream.cli.demo")
 
-Observation = NDArray[np.float32]
-
 FLUSH_TIMEOUT_S = 30.0
-MODEL_WAIT_S = 0.25
+EVALUATION_SEED = 1_000_000
+"""Far from the seeds of training, so that the episodes are new."""
 
 
 def main() -> int:
@@ -58,7 +47,7 @@ def main() -> int:
     stopping = threading.Event()
     _stop_when_told(stopping)
     try:
-        _run(order, send, stopping, SystemClock())
+        _run(order, send, stopping)
     except StreamError as error:
         log_event(logger, logging.ERROR, "application.failed", error=error)
         return error.exit_code
@@ -86,21 +75,21 @@ def _stop_when_told(stopping: threading.Event) -> None:
 
 
 def _run(
-    order: ApplicationOrder,
-    send: Callable[[Message], None],
-    stopping: threading.Event,
-    clock: Clock,
+    order: ApplicationOrder, send: Callable[[Message], None], stopping: threading.Event
 ) -> None:
-    agent = StreamAgent(order.definition, client_id=CLIENT, seed=order.seed)
+    agent = StreamAgent(order.definition, client_id=order.client, seed=order.seed)
     try:
-        if not _wait_for_model(agent, stopping):
+        runner = _make_runner(order, agent, send, stopping)
+        # Before the first step, so that the demo's clock starts with it.
+        runner.wait_for_model()
+        if stopping.is_set():
             return
         send(Ready(agent_id=agent.agent_id))
-        pace = _make_pace(agent.agent_id, stopping, clock)
-        steps = _train(agent, order, pace, send, stopping)
+        runner.run(steps=order.max_steps)
+        runner.close()
         agent.flush(FLUSH_TIMEOUT_S)
-        if order.gif is not None:
-            send(film_landing(agent, order.gif, seed=order.seed))
+        if order.eval_episodes:
+            send(_evaluate(order, agent))
     finally:
         agent.close(FLUSH_TIMEOUT_S)
     status = agent.status()
@@ -108,75 +97,62 @@ def _run(
         Finished(
             agent_id=agent.agent_id,
             flushed=status.queued + status.unanswered == 0,
-            steps=steps,
+            steps=runner.steps,
             accepted_steps=status.steps,
-            waited_s=pace.waited_s,
+            waited_s=runner.waited_s,
         )
     )
 
 
-def _wait_for_model(agent: StreamAgent, stopping: threading.Event) -> bool:
-    """Do not begin with random actions while the worker is still starting: a simulator can wait.
+def _make_runner(
+    order: ApplicationOrder,
+    agent: StreamAgent,
+    send: Callable[[Message], None],
+    stopping: threading.Event,
+) -> Runner:
+    def tell(record: EpisodeRecord) -> None:
+        send(
+            Episode(
+                total=record.total,
+                length=record.length,
+                steps=record.steps,
+                version=record.version,
+            )
+        )
 
-    Raises:
-        ConfigError: If the client is registered with another spec.
-    """
-    while not stopping.is_set():
-        if agent.wait_for_model(MODEL_WAIT_S):
-            return True
-        if refused := agent.status().refused:
-            raise ConfigError(refused)
-    return False
-
-
-def _make_pace(agent_id: str, stopping: threading.Event, clock: Clock) -> Pace:
-    """The rollout is as long as the registered definition says: it is the worker's."""
-    broker, keys = Broker(resolve(None), name="rl4sys-demo-pace"), ClientKeys(CLIENT)
-    registration = require_registration(broker, keys)
-    parameters, _ = parse_definition(registration.spec.algorithm, registration.definition)
-    return Pace(
-        broker,
-        keys,
-        agent_id,
-        n_steps=parameters.steps_per_update,
-        max_trajectory_steps=AgentSettings().max_trajectory_steps,
+    environments = [
+        make_environment(order.environment, max_episode_steps=order.max_episode_steps)
+        for _ in range(order.envs)
+    ]
+    return Runner(
+        environments,
+        agent,
+        seed=order.seed,
+        pace=Pace(agents=order.agents),
+        on_episode=tell,
         stopping=stopping,
-        clock=clock,
     )
 
 
-def _train(
-    agent: StreamAgent,
-    order: ApplicationOrder,
-    pace: Pace,
-    send: Callable[[Message], None],
-    stopping: threading.Event,
-) -> int:
-    """Play episodes until told to stop or out of steps; the environment steps taken."""
-    env: gymnasium.Env[Observation, int] = gymnasium.make(ENVIRONMENT, disable_env_checker=True)
-    obs, _ = env.reset(seed=order.seed)
-    traj: TrajectoryHandle | None = None
-    steps, total, length = 0, 0.0, 0
-    while steps < order.max_steps and not stopping.is_set():
-        if steps >= pace.allowed:
-            pace.wait(steps)
-            continue
-        traj, action = agent.request_for_action(traj, obs)
-        obs, reward, terminated, truncated, _ = env.step(action.action)
-        agent.add_to_trajectory(traj, action)
-        action.update_reward(reward)
-        steps, total, length = steps + 1, total + float(reward), length + 1
-        if terminated or truncated:
-            cut_short = truncated and not terminated
-            agent.mark_end_of_trajectory(traj, action, cut_short, final_obs=obs)
-            send(Episode(total=total, length=length, steps=steps, version=action.version))
-            obs, _ = env.reset()
-            traj, total, length = None, 0.0, 0
-    if traj is not None:
-        # Stopped in the middle of an episode: what would have followed, the critic estimates.
-        agent.mark_end_of_trajectory(traj, truncated=True, final_obs=obs)
+def _evaluate(order: ApplicationOrder, agent: StreamAgent) -> Evaluated:
+    if order.film is not None:
+        shown = film(
+            lambda render_mode: make_environment(
+                order.environment,
+                render_mode=render_mode,
+                max_episode_steps=order.max_episode_steps,
+            ),
+            agent,
+            order.film,
+            episodes=order.eval_episodes,
+            seed=order.seed,
+        )
+        return Evaluated(returns=shown.returns, version=shown.version, filmed=shown.filmed)
+    env = make_environment(order.environment, max_episode_steps=order.max_episode_steps)
+    seed = EVALUATION_SEED + order.seed
+    evaluation = evaluate(env, agent, episodes=order.eval_episodes, seed=seed)
     env.close()
-    return steps
+    return Evaluated(returns=evaluation.returns, version=evaluation.version)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,13 @@ from rl4sys_stream.cli.demo.folder import RunFolder
 from rl4sys_stream.cli.demo.messages import ApplicationOrder, Message, decode_message
 from rl4sys_stream.cli.demo.settings import DemoSettings
 from rl4sys_stream.cli.demo.system import ONE_THREAD
+from rl4sys_stream.cli.demo.task import Task
 
 __all__ = ["Applications", "Ended"]
 
 ENVIRONMENT = {**ONE_THREAD, "SDL_VIDEODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 GRACE_S = 60.0
-"""An application that was asked to stop flushes, and films a landing."""
+"""An application that was asked to stop flushes, and makes a film."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,18 @@ class Applications:
     however it dies.
     """
 
-    def __init__(self, settings: DemoSettings, folder: RunFolder, address: BrokerAddress) -> None:
+    def __init__(
+        self, task: Task, settings: DemoSettings, folder: RunFolder, address: BrokerAddress
+    ) -> None:
         """Prepare; nothing is started yet.
 
         Args:
+            task: What they play.
             settings: Of the run.
             folder: Where logs and film go.
             address: Of the broker; handed on in the environment, never in `ps`.
         """
-        self._orders = _orders(settings, folder)
+        self._orders = _orders(task, settings, folder)
         self._folder = folder
         self._address = address
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -136,7 +140,7 @@ class Applications:
         self._said.put((number, Ended(process.wait())))
 
 
-def _orders(settings: DemoSettings, folder: RunFolder) -> list[ApplicationOrder]:
+def _orders(task: Task, settings: DemoSettings, folder: RunFolder) -> list[ApplicationOrder]:
     share, rest = divmod(settings.max_steps, settings.agents)
     return [
         ApplicationOrder(
@@ -144,7 +148,13 @@ def _orders(settings: DemoSettings, folder: RunFolder) -> list[ApplicationOrder]
             seed=settings.seed + 1000 * number,
             max_steps=share + (number < rest),
             definition=str(folder.definition),
-            gif=str(folder.landing) if settings.gif and number == 0 else None,
+            client=task.client,
+            environment=task.environment,
+            envs=settings.envs,
+            agents=settings.agents,
+            max_episode_steps=settings.max_episode_steps,
+            eval_episodes=0 if number else settings.eval_episodes,
+            film=str(settings.video or folder.film) if settings.gif else None,
         )
         for number in range(settings.agents)
     ]

@@ -27,7 +27,7 @@ def draw_learning_curve(
     episodes: Sequence[EpisodePoint],
     versions: Sequence[VersionPoint],
     *,
-    target: float,
+    target: float | None,
     title: str,
     subtitle: str,
 ) -> None:
@@ -37,7 +37,7 @@ def draw_learning_curve(
         path: Where it goes.
         episodes: Training episodes in order; may be empty.
         versions: Model versions in order; may be empty.
-        target: Mean return that counts as learned.
+        target: Mean return that counts as learned; None if there is none.
         title: Large, above.
         subtitle: Small, below the title.
     """
@@ -70,7 +70,7 @@ def draw_learning_curve(
     figure.savefig(path)
 
 
-def _draw_returns(axes: "Axes", episodes: Sequence[EpisodePoint], target: float) -> None:
+def _draw_returns(axes: "Axes", episodes: Sequence[EpisodePoint], target: float | None) -> None:
     steps = [episode.steps for episode in episodes]
     totals = [episode.total for episode in episodes]
     axes.scatter(
@@ -84,14 +84,17 @@ def _draw_returns(axes: "Axes", episodes: Sequence[EpisodePoint], target: float)
         label="mean of the last 100",
         zorder=4,
     )
-    axes.axhline(
-        target, color=TARGET, linewidth=1.4, linestyle=(0, (5, 3)), label=f"target {target:g}"
-    )
+    if target is not None:
+        axes.axhline(
+            target, color=TARGET, linewidth=1.4, linestyle=(0, (5, 3)), label=f"target {target:g}"
+        )
     axes.set_ylabel("return", color=INK)
     # A few crashes far below would press everything else together.
     if totals:
-        low = sorted(totals)[len(totals) // 50]
-        axes.set_ylim(min(low, *(e.mean for e in episodes)) - 40, max(*totals, target, 0) + 30)
+        low = min([sorted(totals)[len(totals) // 50], *(e.mean for e in episodes)])
+        high = max([*totals, *([] if target is None else [target])])
+        room = 0.08 * (high - low) or 1.0
+        axes.set_ylim(low - room, high + room)
     axes.legend(loc="lower right", frameon=False, fontsize=9, labelcolor=INK)
 
 

@@ -14,17 +14,18 @@ from rich.text import Text
 
 from rl4sys_stream.cli.demo.progress import WINDOW, Progress
 from rl4sys_stream.cli.demo.settings import DemoSettings
+from rl4sys_stream.cli.demo.task import Task
 from rl4sys_stream.clock import Clock
 
-__all__ = ["Display", "LiveDisplay", "PlainDisplay", "make_display", "sparkline"]
+__all__ = ["Display", "LiveDisplay", "PlainDisplay", "make_display", "shown", "sparkline"]
 
 WIDTH: Final = 84
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH: Final = 48
 PLAIN_INTERVAL_S: Final = 5.0
 LIVE_INTERVAL_S: Final = 0.2
-START_RETURN: Final = -200.0
-"""About what a policy earns that has learned nothing: where the bar begins."""
+LARGE_RETURN: Final = 10.0
+"""From here on one decimal is enough."""
 
 
 class Display(Protocol):
@@ -48,12 +49,17 @@ class Display(Protocol):
         ...
 
 
-def make_display(settings: DemoSettings, clock: Clock) -> Display:
+def make_display(task: Task, settings: DemoSettings, clock: Clock) -> Display:
     """The live panel on a terminal that can show it, lines otherwise."""
     console = Console(highlight=False)
     if settings.plain or not console.is_terminal or console.is_dumb_terminal:
-        return PlainDisplay(settings, clock)
-    return LiveDisplay(settings, clock, console)
+        return PlainDisplay(task, clock)
+    return LiveDisplay(task, settings, clock, console)
+
+
+def shown(value: float) -> str:
+    """A return with as many decimals as tell it from its neighbours."""
+    return f"{value:.1f}" if abs(value) >= LARGE_RETURN else f"{value:.3f}"
 
 
 def sparkline(values: Sequence[float], *, width: int = SPARK_WIDTH) -> str:
@@ -70,9 +76,9 @@ def sparkline(values: Sequence[float], *, width: int = SPARK_WIDTH) -> str:
 class PlainDisplay:
     """A line every few seconds, and at each change of phase."""
 
-    def __init__(self, settings: DemoSettings, clock: Clock) -> None:
+    def __init__(self, task: Task, clock: Clock) -> None:
         """Print to standard output."""
-        self._settings = settings
+        self._task = task
         self._clock = clock
         self._phase = ""
         self._trouble = ""
@@ -105,11 +111,12 @@ class PlainDisplay:
             self._print(self._line(progress, now))
 
     def _line(self, progress: Progress, now: float) -> str:
-        mean = progress.mean_return
+        mean, target = progress.mean_return, self._task.target
         return (
             f"steps={progress.steps} episodes={len(progress.episodes)} "
-            f"mean_return={mean if mean is None else round(mean, 1)} "
-            f"target={self._settings.target:g} steps_per_s={progress.steps_per_s(now):.0f} "
+            f"mean_return={mean if mean is None else shown(mean)} "
+            f"target={target if target is None else format(target, 'g')} "
+            f"steps_per_s={progress.steps_per_s(now):.0f} "
             f"version={progress.version} policy_lag={progress.lag:.2f} "
             f"backlog={progress.backlog} trained={progress.trained_share:.1%}"
         )
@@ -122,8 +129,9 @@ class PlainDisplay:
 class LiveDisplay:
     """A panel that is drawn anew a few times a second."""
 
-    def __init__(self, settings: DemoSettings, clock: Clock, console: Console) -> None:
+    def __init__(self, task: Task, settings: DemoSettings, clock: Clock, console: Console) -> None:
         """Draw on `console`."""
+        self._task = task
         self._settings = settings
         self._clock = clock
         self._console = console
@@ -173,7 +181,10 @@ class LiveDisplay:
             foot = Text(progress.trouble, style="bold red")
         return Panel(
             Group(rows, Text(), foot),
-            title=f"[bold]LunarLander-v3[/]  PPO over Redis streams  seed {settings.seed}",
+            title=(
+                f"[bold]{self._task.environment}[/]  {self._task.algorithm} over Redis streams  "
+                f"seed {settings.seed}"
+            ),
             title_align="left",
             border_style="blue",
             padding=(1, 2),
@@ -181,18 +192,17 @@ class LiveDisplay:
         )
 
     def _return_line(self, progress: Progress) -> Table:
-        mean, target = progress.mean_return, self._settings.target
+        mean, target = progress.mean_return, self._task.target
         line = Table.grid(padding=(0, 2))
-        start = min(START_RETURN, target - 1.0)
+        count = min(len(progress.episodes), WINDOW)
+        text = Text(("waiting" if mean is None else shown(mean)).rjust(7), style="bold")
+        if target is None:
+            line.add_row(text, Text(f"mean of {count}", style="dim"))
+            return line
+        start = min([target - 1.0, *(episode.mean for episode in progress.episodes[:WINDOW])])
         share = 0.0 if mean is None else (mean - start) / (target - start)
         bar = ProgressBar(total=1.0, completed=min(max(share, 0.0), 1.0), width=28)
-        count = min(len(progress.episodes), WINDOW)
-        shown = "waiting" if mean is None else f"{mean:+.1f}"
-        line.add_row(
-            Text(shown.rjust(7), style="bold"),
-            bar,
-            Text(f"mean of {count}, target {target:g}", style="dim"),
-        )
+        line.add_row(text, bar, Text(f"mean of {count}, target {target:g}", style="dim"))
         return line
 
     def _steps_line(self, progress: Progress, now: float) -> str:

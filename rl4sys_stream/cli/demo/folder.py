@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rl4sys_stream.cli.demo.settings import CLIENT, application_definition
+from rl4sys_stream.cli.demo.task import Task
 
 __all__ = ["RunFolder", "make_run_folder"]
 
@@ -15,10 +15,14 @@ class RunFolder:
     """A folder of its own for each run.
 
     Attributes:
-        path: `lunar_lander-<UTC time>-seed<seed>`, absolute.
+        path: `<client>-<UTC time>-seed<seed>`, absolute.
+        client: Name of the client.
+        film_name: What the film is called.
     """
 
     path: Path
+    client: str
+    film_name: str
 
     @property
     def definitions(self) -> Path:
@@ -28,7 +32,7 @@ class RunFolder:
     @property
     def definition(self) -> Path:
         """That definition."""
-        return self.definitions / f"{CLIENT}.json"
+        return self.definitions / f"{self.client}.json"
 
     @property
     def learning_curve(self) -> Path:
@@ -36,9 +40,9 @@ class RunFolder:
         return self.path / "learning_curve.png"
 
     @property
-    def landing(self) -> Path:
+    def film(self) -> Path:
         """The trained policy, filmed."""
-        return self.path / "landing.gif"
+        return self.path / self.film_name
 
     @property
     def tensorboard(self) -> Path:
@@ -60,10 +64,10 @@ class RunFolder:
         return self.path / ("application.log" if number == 0 else f"application-{number}.log")
 
 
-def make_run_folder(out: Path, *, seed: int, wall_ms: int) -> RunFolder:
+def make_run_folder(out: Path, task: Task, *, seed: int, wall_ms: int) -> RunFolder:
     """A new folder in `out`, with the definition that worker and agents read."""
     stamp = datetime.fromtimestamp(wall_ms / 1000, UTC).strftime("%Y%m%d-%H%M%S")
-    name = f"{CLIENT}-{stamp}-seed{seed}"
+    name = f"{task.client}-{stamp}-seed{seed}"
     number = 1
     while True:
         path = (out / (name if number == 1 else f"{name}-{number}")).absolute()
@@ -72,8 +76,8 @@ def make_run_folder(out: Path, *, seed: int, wall_ms: int) -> RunFolder:
             break
         except FileExistsError:
             number += 1
-    folder = RunFolder(path)
+    folder = RunFolder(path, task.client, task.film_name)
     folder.definitions.mkdir()
-    definition = json.dumps(application_definition(seed), indent=2)
+    definition = json.dumps(task.definition, indent=2)
     folder.definition.write_text(definition + "\n", encoding="utf-8")
     return folder

@@ -7,8 +7,8 @@ import msgspec
 __all__ = [
     "ApplicationOrder",
     "Episode",
+    "Evaluated",
     "Finished",
-    "Landing",
     "Message",
     "Ready",
     "decode_message",
@@ -24,14 +24,26 @@ class ApplicationOrder(msgspec.Struct, frozen=True, kw_only=True):
         seed: Of its environment and its sampling of actions.
         max_steps: Environment steps after which it ends by itself.
         definition: Path of the client's definition.
-        gif: Where to put the film of a landing; None for no film.
+        client: Its name.
+        environment: Gymnasium's id of what it plays.
+        envs: How many of it.
+        agents: Applications of this run.
+        max_episode_steps: Longer episodes are truncated; None: the environment's own limit.
+        eval_episodes: Greedy episodes after training.
+        film: Where to put the film of the best one; None for no film.
     """
 
     number: int
     seed: int
     max_steps: int
     definition: str
-    gif: str | None = None
+    client: str
+    environment: str
+    envs: int = 1
+    agents: int = 1
+    max_episode_steps: int | None = None
+    eval_episodes: int = 0
+    film: str | None = None
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
@@ -56,22 +68,18 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True, tag="episode"):
     version: int
 
 
-class Landing(msgspec.Struct, frozen=True, kw_only=True, tag="landing"):
-    """Greedy episodes of the newest policy after training; the best one was filmed.
+class Evaluated(msgspec.Struct, frozen=True, kw_only=True, tag="evaluated"):
+    """Greedy episodes of the newest policy after training.
 
     Attributes:
         returns: Of each of them.
-        filmed: Of the filmed one, which was flown once more.
         version: Model version that acted.
-        steps: Environment steps in the film.
-        size_bytes: Of the film.
+        filmed: Return of the episode in the film; None if there is no film.
     """
 
     returns: tuple[float, ...]
-    filmed: float
     version: int
-    steps: int
-    size_bytes: int
+    filmed: float | None = None
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
@@ -91,7 +99,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     waited_s: float
 
 
-Message = Ready | Episode | Landing | Finished
+Message = Ready | Episode | Evaluated | Finished
 
 
 def decode_message(line: bytes) -> Message:

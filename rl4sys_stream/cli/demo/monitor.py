@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -132,29 +133,33 @@ class Monitor:
         """Where this run's steps are; exact once the agents are closed and the worker idles."""
         heartbeats = read_heartbeats(self._broker, self._keys)
         mine = [heartbeats[agent_id] for agent_id in self.agents & heartbeats.keys()]
-        pending_steps, pending = self._pending()
+        ledgers = self._ledgers()
+        pending_steps, pending = self._pending(ledgers)
         counts: Counter[str] = Counter(
             accepted=sum(said.accepted for said in mine),
             dropped=sum(said.dropped for said in mine),
             quarantined=sum(said.quarantined for said in mine),
             pending=pending,
         )
-        ledgers = self._ledgers().values()
-        for ledger in ledgers:
+        for ledger in ledgers.values():
             for outcome in ("trained", "quarantined", "dropped", "skipped", "duplicate"):
                 counts[outcome] += int(getattr(ledger, outcome))
         return RunAudit(
             accepted_steps=sum(said.steps for said in mine),
-            trained_steps=sum(ledger.steps for ledger in ledgers),
+            trained_steps=sum(ledger.steps for ledger in ledgers.values()),
             pending_steps=pending_steps,
             trajectories=dict(sorted(counts.items())),
         )
 
-    def _pending(self) -> tuple[int, int]:
+    def _pending(self, ledgers: Mapping[str, LedgerRecord]) -> tuple[int, int]:
+        """Steps and number of entries that are not settled; a replay buffer's stay, and are."""
         steps = entries = 0
         for entry in self._stream.addresses():
             try:
-                if decode_address(entry.fields).agent_id not in self.agents:
+                address = decode_address(entry.fields)
+                ledger = ledgers.get(address.agent_id, LedgerRecord())
+                settled = address.seq <= ledger.watermark or address.seq in ledger.above
+                if address.agent_id not in self.agents or settled:
                     continue
                 steps += read_header(entry.fields, WireLimits()).steps
             except WireError:

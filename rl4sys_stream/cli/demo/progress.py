@@ -4,12 +4,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from rl4sys_stream.cli.demo.messages import Episode, Finished, Landing
+from rl4sys_stream.cli.demo.messages import Episode, Evaluated, Finished
 
 __all__ = ["WINDOW", "EpisodePoint", "Progress", "VersionPoint"]
 
 WINDOW: Final = 100
-"""Episodes whose mean return decides; the usual criterion for this environment."""
+"""Episodes whose mean return decides, as usual."""
 SPEED_WINDOW_S: Final = 5.0
 
 
@@ -58,7 +58,7 @@ class Progress:
         version: Newest committed version.
         backlog: Unsettled entries in the stream.
         trained_steps: Environment steps of this run's agents that were trained on.
-        landing: Greedy episodes after training.
+        evaluated: Greedy episodes after training.
         finished: Last words of the applications.
         worker: State of the worker, "" before it said any.
         trouble: What somebody should look at, "" if nothing.
@@ -71,7 +71,7 @@ class Progress:
     version: int = 0
     backlog: int = 0
     trained_steps: int = 0
-    landing: Landing | None = None
+    evaluated: Evaluated | None = None
     finished: list[Finished] = field(default_factory=list)
     worker: str = ""
     trouble: str = ""
@@ -100,7 +100,9 @@ class Progress:
         """Policy lag of the newest version's rollout."""
         return self.versions[-1].lag if self.versions else 0.0
 
-    def add_episode(self, application: int, episode: Episode, *, target: float, now: float) -> None:
+    def add_episode(
+        self, application: int, episode: Episode, *, target: float | None, now: float
+    ) -> None:
         """Count an episode of one application; `now` in monotonic seconds."""
         self._window.append(episode.total)
         self._steps_of[application] = episode.steps
@@ -108,7 +110,8 @@ class Progress:
         point = EpisodePoint(self.steps, episode.total, episode.length, mean)
         self.episodes.append(point)
         self._times.append((now, point.steps))
-        if self.target_steps is None and len(self._window) == WINDOW and mean >= target:
+        reached = target is not None and len(self._window) == WINDOW and mean >= target
+        if reached and self.target_steps is None:
             self.target_steps = point.steps
 
     def steps_per_s(self, now: float) -> float:

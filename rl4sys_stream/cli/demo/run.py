@@ -12,12 +12,12 @@ from typing import Final
 from rl4sys_stream.cli.demo.applications import Applications, Ended
 from rl4sys_stream.cli.demo.board import Board
 from rl4sys_stream.cli.demo.curve import draw_learning_curve
-from rl4sys_stream.cli.demo.display import Display, make_display
+from rl4sys_stream.cli.demo.display import Display, make_display, shown
 from rl4sys_stream.cli.demo.folder import RunFolder, make_run_folder
-from rl4sys_stream.cli.demo.messages import Episode, Finished, Landing, Message, Ready
+from rl4sys_stream.cli.demo.messages import Episode, Evaluated, Finished, Message, Ready
 from rl4sys_stream.cli.demo.monitor import Monitor, RunAudit
 from rl4sys_stream.cli.demo.progress import Progress
-from rl4sys_stream.cli.demo.settings import CLIENT, ENVIRONMENT, DemoSettings
+from rl4sys_stream.cli.demo.settings import DemoSettings
 from rl4sys_stream.cli.demo.summary import (
     ExitReason,
     Summary,
@@ -27,6 +27,7 @@ from rl4sys_stream.cli.demo.summary import (
     write_summary,
 )
 from rl4sys_stream.cli.demo.system import System, open_system
+from rl4sys_stream.cli.demo.task import Task
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.errors import ExitCode
 
@@ -55,6 +56,7 @@ class _Run:
 
     def __init__(
         self,
+        task: Task,
         settings: DemoSettings,
         folder: RunFolder,
         system: System,
@@ -63,6 +65,7 @@ class _Run:
         interrupted: threading.Event,
         clock: Clock,
     ) -> None:
+        self._task = task
         self._settings = settings
         self._folder = folder
         self._system = system
@@ -70,7 +73,7 @@ class _Run:
         self._progress = progress
         self._interrupted = interrupted
         self._clock = clock
-        self._monitor = Monitor(system.broker, CLIENT, clock=clock)
+        self._monitor = Monitor(system.broker, task.client, clock=clock)
         self._board = Board(folder.tensorboard)
         self._reason: ExitReason | None = None
         self._detail = ""
@@ -83,7 +86,9 @@ class _Run:
         """Train, settle, count."""
         progress = self._progress
         progress.phase = self._starting()
-        with Applications(self._settings, self._folder, self._system.address) as applications:
+        with Applications(
+            self._task, self._settings, self._folder, self._system.address
+        ) as applications:
             while applications.running:
                 said = applications.next_message(MESSAGE_WAIT_S)
                 if said is not None:
@@ -123,10 +128,10 @@ class _Run:
                 self._first = now if self._first is None else self._first
                 progress.phase = "learning"
             case Episode():
-                progress.add_episode(number, said, target=self._settings.target, now=now)
+                progress.add_episode(number, said, target=self._task.target, now=now)
                 self._last = now
-            case Landing():
-                progress.landing = said
+            case Evaluated():
+                progress.evaluated = said
             case Finished():
                 progress.finished.append(said)
             case Ended() if said.code and self._reason is None:
@@ -147,7 +152,7 @@ class _Run:
         if self._reason is not None:
             return
         if progress.target_steps is not None:
-            self._reason, progress.phase = ExitReason.TARGET, "learned; flying it once more"
+            self._reason, progress.phase = ExitReason.TARGET, "learned; playing it once more"
         elif self._interrupted.is_set():
             self._reason = ExitReason.INTERRUPTED
             progress.phase = "stopping in order; Ctrl-C again stops at once"
@@ -157,7 +162,7 @@ class _Run:
             progress.phase = "step limit reached"
 
 
-def run_demo(settings: DemoSettings, clock: Clock) -> ExitCode:
+def run_demo(task: Task, settings: DemoSettings, clock: Clock) -> ExitCode:
     """Run the demo, leave the artifacts, print where they are.
 
     Returns:
@@ -168,18 +173,19 @@ def run_demo(settings: DemoSettings, clock: Clock) -> ExitCode:
         BrokerError: If the broker cannot be started or used.
     """
     began = clock.monotonic()
-    folder = make_run_folder(settings.out, seed=settings.seed, wall_ms=clock.wall_ms())
-    with _interrupts() as interrupted, make_display(settings, clock) as display:
+    folder = make_run_folder(settings.out, task, seed=settings.seed, wall_ms=clock.wall_ms())
+    with _interrupts() as interrupted, make_display(task, settings, clock) as display:
         progress = Progress(phase="the broker is starting")
         display.update(progress)
         with open_system(settings.redis_url, folder, clock) as system:
-            run = _Run(settings, folder, system, display, progress, interrupted, clock)
+            run = _Run(task, settings, folder, system, display, progress, interrupted, clock)
             outcome = run.run()
             progress.phase = "stopping"
             display.update(progress)
         progress.phase = "writing the run folder"
         display.update(progress)
         summary = make_summary(
+            task,
             settings,
             progress,
             outcome.audit,
@@ -190,12 +196,12 @@ def run_demo(settings: DemoSettings, clock: Clock) -> ExitCode:
             total_s=clock.monotonic() - began,
             versions_of=outcome.software,
         )
-        _draw(folder, settings, progress, summary)
+        _draw(folder, task, settings, progress, summary)
         write_episodes(folder.episodes, progress.episodes)
         write_summary(folder.summary, summary)
         progress.phase = str(summary.exit_reason)
         display.update(progress)
-    sys.stdout.write(_result(summary, folder))
+    sys.stdout.write(_result(summary, settings, folder))
     return _exit_code(summary, outcome.code)
 
 
@@ -217,17 +223,19 @@ def _interrupts() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _draw(folder: RunFolder, settings: DemoSettings, progress: Progress, summary: Summary) -> None:
+def _draw(
+    folder: RunFolder, task: Task, settings: DemoSettings, progress: Progress, summary: Summary
+) -> None:
     if summary.steps_to_target is not None:
-        end = f"mean return {settings.target:g} after {summary.steps_to_target:,} steps"
+        end = f"mean return {task.target:g} after {summary.steps_to_target:,} steps"
     else:
         end = f"{summary.exit_reason} after {summary.steps:,} steps"
     draw_learning_curve(
         folder.learning_curve,
         progress.episodes,
         progress.versions,
-        target=settings.target,
-        title=f"{ENVIRONMENT}, PPO over Redis streams",
+        target=task.target,
+        title=f"{task.environment}, {task.algorithm} over Redis streams",
         subtitle=(
             f"seed {settings.seed}: {end}, {summary.wall_s:.0f} s, "
             f"{summary.trained_share:.1%} of the steps trained on"
@@ -235,10 +243,11 @@ def _draw(folder: RunFolder, settings: DemoSettings, progress: Progress, summary
     )
 
 
-def _result(summary: Summary, folder: RunFolder) -> str:
-    mean = "no episode ended" if summary.mean_return is None else f"{summary.mean_return:.1f}"
+def _result(summary: Summary, settings: DemoSettings, folder: RunFolder) -> str:
+    mean = "no episode ended" if summary.mean_return is None else shown(summary.mean_return)
+    verdict = {True: "learned", False: "not learned", None: "ended"}[summary.learned]
     lines = [
-        f"{'learned' if summary.learned else 'not learned'}: {summary.exit_reason}"
+        f"{verdict}: {summary.exit_reason}"
         + (f" ({summary.exit_detail})" if summary.exit_detail else ""),
         f"mean return of the last 100 episodes: {mean}",
         (
@@ -246,13 +255,19 @@ def _result(summary: Summary, folder: RunFolder) -> str:
             f"({summary.steps_per_s:,.0f}/s), {summary.trained_share:.1%} of them trained on"
         ),
     ]
+    if summary.evaluation_returns:
+        returns = summary.evaluation_returns
+        average = shown(sum(returns) / len(returns))
+        lines.append(f"the last policy without chance: {average}, mean of {len(returns)} episodes")
     if summary.filmed_return is not None:
-        lines.append(f"{folder.landing.name}: the last policy, return {summary.filmed_return:.0f}")
+        film = folder.film.name if settings.video is None else settings.video
+        lines.append(f"{film}: the last policy, return {shown(summary.filmed_return)}")
     return "\n".join([*lines, f"run folder: {folder.path}", ""])
 
 
 def _exit_code(summary: Summary, application_code: int) -> ExitCode:
-    if summary.learned:
+    untargeted = summary.learned is None and summary.exit_reason is ExitReason.STEPS
+    if summary.learned or untargeted:
         return ExitCode.OK
     if summary.exit_reason is ExitReason.INTERRUPTED:
         return ExitCode.INTERRUPTED

@@ -14,7 +14,8 @@ from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.server_facts import read_facts
 from rl4sys_stream.cli.demo.monitor import RunAudit
 from rl4sys_stream.cli.demo.progress import WINDOW, EpisodePoint, Progress
-from rl4sys_stream.cli.demo.settings import ENVIRONMENT, DemoSettings
+from rl4sys_stream.cli.demo.settings import DemoSettings
+from rl4sys_stream.cli.demo.task import Task
 from rl4sys_stream.errors import BrokerError
 
 __all__ = ["ExitReason", "Summary", "make_summary", "software", "write_episodes", "write_summary"]
@@ -37,9 +38,12 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         environment: Gymnasium's name of it.
+        client: Name of the client that learned it.
+        algorithm: By which.
+        definition: Where the settings are from.
         seed: Of the run.
         settings: What the command line said.
-        learned: The target was reached.
+        learned: The target was reached; None if there was none.
         exit_reason: Why the run ended.
         exit_detail: More words on it, "".
         wall_s: From the first environment step to the last.
@@ -51,7 +55,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         mean_return: Of the last 100 of them; None before the first.
         best_mean_return: Highest mean over 100 on the way; None before the hundredth.
         steps_to_target: Environment steps until the target was reached; None if it was not.
-        evaluation_returns: Greedy episodes of the last policy, on grounds that training never saw.
+        evaluation_returns: Greedy episodes of the last policy, with seeds that training never saw.
         filmed_return: Of the one in the film; None if there is no film.
         first_version: Model version that the run began with (1, if the client had no past).
         last_version: And that it ended with.
@@ -69,9 +73,12 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     environment: str
+    client: str
+    algorithm: str
+    definition: str
     seed: int
-    settings: dict[str, float | int | bool | str]
-    learned: bool
+    settings: dict[str, float | int | bool | str | None]
+    learned: bool | None
     exit_reason: ExitReason
     exit_detail: str
     wall_s: float
@@ -101,6 +108,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_summary(
+    task: Task,
     settings: DemoSettings,
     progress: Progress,
     audit: RunAudit,
@@ -117,16 +125,20 @@ def make_summary(
     learned = reason is ExitReason.TARGET
     lags = [v for v in progress.versions if "policy/lag_mean" in v.metrics]
     return Summary(
-        environment=ENVIRONMENT,
+        environment=task.environment,
+        client=task.client,
+        algorithm=task.algorithm,
+        definition=task.source,
         seed=settings.seed,
         settings={
             "max_steps": settings.max_steps,
-            "target": settings.target,
+            "target": task.target,
             "agents": settings.agents,
+            "envs": settings.envs,
             "gif": settings.gif,
             "own_broker": settings.redis_url is None,
         },
-        learned=learned,
+        learned=None if task.target is None else learned,
         exit_reason=reason,
         exit_detail=detail,
         wall_s=round(wall_s, 3),
@@ -138,8 +150,8 @@ def make_summary(
         mean_return=progress.mean_return,
         best_mean_return=max(full, default=None),
         steps_to_target=progress.target_steps if learned else None,
-        evaluation_returns=progress.landing.returns if progress.landing else (),
-        filmed_return=progress.landing.filmed if progress.landing else None,
+        evaluation_returns=progress.evaluated.returns if progress.evaluated else (),
+        filmed_return=progress.evaluated.filmed if progress.evaluated else None,
         first_version=progress.versions[0].version if progress.versions else 0,
         last_version=progress.version,
         policy_lag_mean=round(sum(v.lag for v in lags) / len(lags), 4) if lags else 0.0,

@@ -38,8 +38,6 @@ ONE_THREAD = {
 
 _EXTRAS = {
     "gymnasium": "examples",
-    "Box2D": "examples",
-    "pygame": "examples",
     "matplotlib": "examples",
     "PIL": "examples",
     "rich": "examples",

@@ -10,7 +10,7 @@ from rl4sys_stream.broker.registry import write_heartbeat
 from rl4sys_stream.errors import SpoolError
 from rl4sys_stream.testing import RedisServer, eventually
 from tests.integration.agent.test_leaving import forking, in_child
-from tests.integration.agent.world import World, play
+from tests.integration.agent.world import OBS, World, play
 from tests.unit.agent.spool.disk import Disk
 
 
@@ -241,3 +241,30 @@ def test_a_closed_agent_that_has_delivered_for_good_leaves_no_folder(world: Worl
     beat = world.heartbeat(agent.agent_id)
     assert beat is not None
     assert (beat.closed, beat.spooled) == (True, False)
+
+
+def test_a_goodbye_that_nobody_heard_is_said_by_the_next_agent(client_name, spool):
+    """Else `audit` would go by what was said last, and call lost what was given up for good."""
+    with RedisServer() as server:
+        world = World(server.url, client_name)
+        agent = world.agent(spool_dir=str(spool), retain_s=0.05)
+        play(agent, 2)
+        traj, action = agent.request_for_action(None, OBS)
+        agent.add_to_trajectory(traj, action)  # and its reward never comes
+        agent.mark_end_of_trajectory(traj, action)
+        eventually(lambda: agent.status().floor == 3)
+        eventually(lambda: (beat := world.heartbeat(agent.agent_id)) is not None and beat.sealing)
+        server.kill()
+        agent.close(timeout_s=0.1)
+        assert agent.status().quarantined == 1
+        server.restart()
+        beat = world.heartbeat(agent.agent_id)
+        assert beat is not None
+        assert not beat.closed
+        with world.agent(spool_dir=str(spool)) as heir:
+            eventually(lambda: heir.status().adopted == 1, 20)
+        beat = world.heartbeat(agent.agent_id)
+        assert beat is not None
+        assert (beat.closed, beat.sealing, beat.quarantined) == (True, 0, 1)
+        assert list((spool / world.client).iterdir()) == []
+        world.close()

@@ -14,6 +14,7 @@ from rl4sys_stream.broker.registry import AgentHeartbeat, read_heartbeats, read_
 from rl4sys_stream.config import ClientSpec
 from rl4sys_stream.model_store.publisher import Provenance, Publisher
 from rl4sys_stream.policy.extras import BehaviorExtras
+from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.wire.snapshot import Weights
 from rl4sys_stream.wire.trajectory import (
     EntryAddress,
@@ -100,7 +101,9 @@ class World:
         found = []
         for _, values in self.broker.call("XRANGE", self.keys.traj, "-", "+"):
             fields = dict(values) if isinstance(values, dict) else pairs(values)
-            trajectory = decode_trajectory(fields, TrajectorySpec(OBS_DIM, N_ACTIONS))
+            trajectory = decode_trajectory(
+                fields, TrajectorySpec(OBS_DIM, ActionFormat.of(Discrete(N_ACTIONS)))
+            )
             found.append(Sent(decode_address(fields), trajectory, fields))
         return found
 

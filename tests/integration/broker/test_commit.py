@@ -15,6 +15,7 @@ from rl4sys_stream.errors import (
     BrokerError,
     BrokerFullError,
     FencedError,
+    KeyTypeError,
 )
 from rl4sys_stream.testing import RedisServer
 from tests.integration.broker.bench import Bench, dump
@@ -126,7 +127,8 @@ def test_a_key_of_another_type_is_found_before_anything_is_written(bench, name):
     work = replace(work, refusals=(Refusal(ids[0], "bad"),))
     bench.broker.call("SET", getattr(bench.keys, name), "oops")
     before = dump(bench.broker, bench.keys)
-    bench.refused(work, "BADTYPE")
+    with pytest.raises(KeyTypeError, match=f"{getattr(bench.keys, name)} is a string, not a "):
+        bench.commit(work)
     assert dump(bench.broker, bench.keys) == before
 
 

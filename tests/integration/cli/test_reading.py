@@ -201,6 +201,27 @@ def test_a_damaged_client_is_found_by_doctor(run, redis_url):
     application.close()
 
 
+def test_every_command_names_a_key_in_whose_place_something_else_stands(
+    run, redis_url, client_name
+):
+    """The broker's own words do not say which one it is."""
+    application = Application(redis_url, client_name)
+    broker, keys = application.broker, application.keys
+    broker.call("SET", keys.seq, "a note")
+    named = f"{keys.seq} is a string, not a hash"
+    assert f"FAULT client {client_name}: {named}" in run("doctor", redis_url=redis_url).out
+    for command in ("status", "clients list"):
+        seen = run(*command.split(), redis_url=redis_url)
+        assert seen.code == ExitCode.OK, "the other clients are there to be seen"
+        assert f"{client_name} is damaged" in seen.err
+    for command in ("status --client", "audit --client", "clients reset --yes"):
+        refused = run(*command.split(), client_name, redis_url=redis_url)
+        assert (refused.code, named in refused.err) == (ExitCode.DATA, True)
+    broker.call("SREM", "rl4sys:clients", client_name)
+    broker.unlink(*list(broker.scan(keys.pattern)))
+    application.close()
+
+
 def test_an_open_balance_fails_the_audit(run, redis_url, client_name):
     """Two were sent for good and are nowhere: the command says so with its exit code."""
     application = Application(redis_url, client_name)

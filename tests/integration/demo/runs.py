@@ -28,9 +28,9 @@ class DemoRun:
         return found
 
 
-def start_demo(out: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """Start `rl4sys-stream demo lunar_lander --plain` with `arguments`."""
-    command = [sys.executable, "-m", "rl4sys_stream", "demo", "lunar_lander", "--plain"]
+def start_demo(out: Path, *arguments: str, task: str = "lunar_lander") -> "subprocess.Popen[str]":
+    """Start `rl4sys-stream demo TASK --plain` with `arguments`."""
+    command = [sys.executable, "-m", "rl4sys_stream", "demo", task, "--plain"]
     return subprocess.Popen(
         [*command, "--out", str(out), *arguments],
         cwd=ROOT,

@@ -2,97 +2,52 @@
 
 import importlib.util
 import json
-import threading
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from rl4sys_stream.broker.connection import Broker
-from rl4sys_stream.broker.keys import ClientKeys
-from rl4sys_stream.broker.ledger import LedgerRecord
 from rl4sys_stream.cli.demo.display import sparkline
 from rl4sys_stream.cli.demo.folder import make_run_folder
 from rl4sys_stream.cli.demo.messages import Episode, decode_message, message_sender
-from rl4sys_stream.cli.demo.pace import Pace
 from rl4sys_stream.cli.demo.progress import Progress
-from rl4sys_stream.cli.demo.settings import application_definition, packaged_definition
+from rl4sys_stream.cli.demo.settings import DemoSettings
 from rl4sys_stream.cli.demo.system import require_extras
-from rl4sys_stream.clock import SystemClock
+from rl4sys_stream.cli.demo.task import Task, find_task, packaged_definition
 from rl4sys_stream.config import load_config
 from rl4sys_stream.errors import MissingExtraError
-from rl4sys_stream.testing import eventually
 from tests.integration.demo.runs import ROOT
+
+SETTINGS = DemoSettings(seed=7, max_steps=1000, target=None, out=Path("runs"))
+
+
+@pytest.fixture
+def task() -> Task:
+    """CartPole, by the definition in workers/."""
+    return find_task("cartpole", SETTINGS, {"RL4SYS_STREAM_WORKERS_DIR": str(ROOT / "workers")})
 
 
 def test_the_installed_definition_is_the_one_in_workers() -> None:
     """An installed user, who has no workers/ folder, trains the same."""
     deployed = json.loads((ROOT / "workers" / "lunar_lander.json").read_text())
-    assert packaged_definition() == deployed
+    assert json.loads(packaged_definition().read_text()) == deployed
 
 
-def test_the_definition_of_a_run_loads_and_has_the_seed(tmp_path: Path) -> None:
+def test_the_definition_of_a_run_loads_and_has_the_seed(tmp_path: Path, task: Task) -> None:
     """Worker and agent read one file, whose high water lets every rollout through."""
-    folder = make_run_folder(tmp_path, seed=7, wall_ms=0)
+    folder = make_run_folder(tmp_path, task, seed=7, wall_ms=0)
     config = load_config(folder.definition, environ={})
     assert config.parameters.seed == 7
     assert config.agent.drop_policy == "block"
     assert config.agent.high_water_entries * 32 >= config.parameters.steps_per_update
-    assert application_definition(7)["client_id"] == config.client_id
+    assert config.client_id == folder.client == "cartpole"
 
 
-def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path: Path) -> None:
+def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path: Path, task: Task) -> None:
     """The second one gets a number."""
-    first, second = (make_run_folder(tmp_path, seed=1, wall_ms=0) for _ in range(2))
+    first, second = (make_run_folder(tmp_path, task, seed=1, wall_ms=0) for _ in range(2))
     assert first.path != second.path
-    assert first.path.name == "lunar_lander-19700101-000000-seed1"
-
-
-def test_a_simulator_ahead_waits_until_its_steps_are_settled(
-    broker: Broker, client_name: str
-) -> None:
-    """The ledger's steps make room; quarantined trajectories count with their longest length."""
-    keys, stopping = ClientKeys(client_name), threading.Event()
-    pace = Pace(
-        broker,
-        keys,
-        "agent-1",
-        n_steps=10,
-        max_trajectory_steps=5,
-        stopping=stopping,
-        clock=SystemClock(),
-    )
-    assert pace.allowed == 15
-    waiting = threading.Thread(target=pace.wait, args=(15,), daemon=True)
-    waiting.start()
-    record = LedgerRecord(watermark=1, trained=1, steps=8)
-    broker.hash_set(keys.seq, {"agent-1": msgspec.json.encode(record)})
-    eventually(lambda: not waiting.is_alive(), 5, "the wait ends")
-    assert pace.allowed == 23
-    lost = msgspec.structs.replace(record, quarantined=1)
-    broker.hash_set(keys.seq, {"agent-1": msgspec.json.encode(lost)})
-    pace.wait(23)
-    assert pace.allowed == 28
-
-
-def test_a_stop_ends_the_wait(broker: Broker, client_name: str) -> None:
-    """A demo that is told to stop does not wait for the learner."""
-    stopping = threading.Event()
-    pace = Pace(
-        broker,
-        ClientKeys(client_name),
-        "agent-1",
-        n_steps=1,
-        max_trajectory_steps=1,
-        stopping=stopping,
-        clock=SystemClock(),
-    )
-    waiting = threading.Thread(target=pace.wait, args=(2,), daemon=True)
-    waiting.start()
-    assert waiting.is_alive()
-    stopping.set()
-    eventually(lambda: not waiting.is_alive(), 5)
+    assert first.path.name == "cartpole-19700101-000000-seed1"
 
 
 def test_the_target_needs_a_full_window_of_episodes() -> None:
@@ -136,7 +91,7 @@ def test_a_sparkline_runs_from_the_lowest_to_the_highest(
 
 
 @pytest.mark.parametrize(
-    ("module", "own", "extra"), [("Box2D", False, "examples"), ("torch", True, "all")]
+    ("module", "own", "extra"), [("matplotlib", False, "examples"), ("torch", True, "all")]
 )
 def test_a_missing_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, module: str, own: bool, extra: str

@@ -324,51 +324,6 @@ def test_a_reset_under_a_running_worker_begins_a_new_lineage(world):
     assert left == []
 
 
-@pytest.mark.parametrize("gone", [("one",), ("one", "two")])
-def test_a_worker_does_not_go_on_without_the_watermarks_of_what_was_trained(world, gone):
-    """It says what is lost and what to do; what is offered again is not trained twice."""
-    worker = world.start()
-    for agent_id in ("one", "two"):
-        world.feeder(agent_id).send(ROLLOUT)
-    world.reaches(2)
-    eventually(lambda: sum(world.taken().values()) == 2 * ROLLOUT)
-    assert worker.stop() == 0
-    saved = world.broker.hash_all(world.keys.seq)
-    for agent_id in gone:
-        world.broker.call("HDEL", world.keys.seq, agent_id)
-    stopped = world.start()
-    assert stopped.wait() == 65
-    assert f"was trained on {2 * ROLLOUT} trajectories" in stopped.log
-    assert f"clients reset {world.client}" in stopped.log
-    world.broker.redis.hset(world.keys.seq, mapping=dict(saved))
-    again = world.start()
-    world.feeders[0].send(2 * ROLLOUT)
-    eventually(lambda: sum(world.taken().values()) == 4 * ROLLOUT)
-    world.check_exactly_once()
-    assert again.stop() == 0
-    world.broker.unlink(world.keys.seq)
-    lineage = reset_client(world.broker, world.keys)
-    world.start()
-    assert world.reaches(1).lineage == lineage
-
-
-def test_a_worker_stops_where_something_else_stands_in_the_place_of_a_key(world):
-    """It names the key, and goes on from the same version once that is gone."""
-    worker = world.start()
-    world.reaches(1)
-    world.broker.unlink(world.keys.metrics)
-    world.broker.call("SET", world.keys.metrics, "a note")
-    world.feeder().send(ROLLOUT)
-    assert worker.wait() == 1
-    assert f"{world.keys.metrics} is a string, not a stream" in worker.log
-    report = read_worker_report(world.broker, world.keys)
-    assert report is not None
-    assert report.state == "failed"
-    world.broker.unlink(world.keys.metrics)
-    world.start()
-    world.reaches(2)
-
-
 def test_a_client_with_running_agents_is_not_deleted(world):
     """Unless it is forced; agents that said goodbye, or nothing for long, do not count."""
     world.start()

@@ -8,10 +8,13 @@ from rl4sys_stream.agent.handles import ActionHandle, TrajectoryHandle
 from rl4sys_stream.agent.outbox import Outbox
 from rl4sys_stream.agent.parcels import DropPolicy, OutboxCounts, OutboxLimits
 from rl4sys_stream.agent.recorder import Recorder
+from rl4sys_stream.spaces import Discrete
+from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.wire.trajectory import Trajectory, TrajectorySpec, decode_trajectory
 
 OBS_DIM, N_ACTIONS = 3, 4
-SPEC = TrajectorySpec(OBS_DIM, N_ACTIONS)
+ACTIONS = ActionFormat.of(Discrete(N_ACTIONS))
+SPEC = TrajectorySpec(OBS_DIM, ACTIONS)
 
 
 class ManualClock:
@@ -61,7 +64,7 @@ class Rig:
         self.recorder = Recorder(
             self.outbox,
             obs_dim=OBS_DIM,
-            n_actions=N_ACTIONS,
+            actions=ACTIONS,
             max_steps=max_steps,
             reward_timeout_s=reward_timeout_s,
             reward_wait_steps=reward_wait_steps,
@@ -80,6 +83,7 @@ class Rig:
     ) -> ActionHandle:
         """An action chosen on the observation [value, value, value]."""
         action = ActionHandle(
+            1,
             1,
             log_prob,
             version,

@@ -5,6 +5,8 @@ import pytest
 
 from rl4sys_stream.agent.inputs import as_action, as_mask
 from rl4sys_stream.errors import MaskError, UsageError
+from rl4sys_stream.spaces import Discrete
+from rl4sys_stream.spaces.actions import ActionFormat
 
 
 @pytest.mark.parametrize(
@@ -18,13 +20,13 @@ from rl4sys_stream.errors import MaskError, UsageError
 )
 def test_masks_of_bools_or_of_zeros_and_ones_are_the_same(mask):
     """Whatever kind of array the application has."""
-    assert as_mask(mask, 3).tolist() == [True, False, True]
+    assert as_mask(mask, ActionFormat.of(Discrete(3))).tolist() == [True, False, True]
 
 
 def test_a_mask_is_copied():
     """The application may write its next mask into the same buffer."""
     given = np.array([True, False])
-    copy = as_mask(given, 2)
+    copy = as_mask(given, ActionFormat.of(Discrete(2)))
     given[:] = False
     assert copy.tolist() == [True, False]
 
@@ -45,13 +47,13 @@ def test_a_mask_is_copied():
 def test_a_mask_that_cannot_be_meant_is_refused_in_words(mask, words):
     """An additive mask of 0 and −inf, for one, would be read as its opposite."""
     with pytest.raises(MaskError, match=words):
-        as_mask(mask, 2)
+        as_mask(mask, ActionFormat.of(Discrete(2)))
 
 
 @pytest.mark.parametrize("decision", [2, np.int64(2), np.array(2)])
 def test_any_integer_is_a_decision(decision):
     """Numpy's included."""
-    assert as_action(decision, 3, None) == 2
+    assert as_action(decision, ActionFormat.of(Discrete(3)), None) == 2
 
 
 @pytest.mark.parametrize(
@@ -61,10 +63,10 @@ def test_any_integer_is_a_decision(decision):
 def test_a_decision_that_is_no_action_is_refused(decision, words):
     """The fallback is the application's own code, so this is for the application to mend."""
     with pytest.raises(UsageError, match=words):
-        as_action(decision, 3, None)
+        as_action(decision, ActionFormat.of(Discrete(3)), None)
 
 
 def test_a_decision_that_the_mask_forbids_is_refused():
     """The learner would quarantine the whole trajectory."""
     with pytest.raises(UsageError, match="mask forbids"):
-        as_action(1, 2, np.array([True, False]))
+        as_action(1, ActionFormat.of(Discrete(2)), np.array([True, False]))

@@ -237,7 +237,7 @@ def test_a_floor_that_waits_while_the_spool_is_given_up_is_nobodys(tmp_path):
         # In the middle of a write, so the outbox is locked and the sender has to wait.
         sender.start()
         sender.join(0.1)
-        outbox.close_journal()
+        outbox.close_journal(told=True)
         raise OSError("the folder is gone")
 
     with pytest.MonkeyPatch.context() as patch:
@@ -266,4 +266,4 @@ def test_what_dead_agents_left_counts_against_the_spool(tmp_path, policy):
     counts = outbox.counts()
     assert counts.accepted == counts.queued + counts.dropped == 10
     assert counts.queued == 2, "what the spool had room for: the first two, or the last"
-    outbox.close_journal()
+    outbox.close_journal(told=True)

@@ -103,7 +103,7 @@ def test_a_trajectory_that_ends_while_its_last_reward_is_being_set_is_sealed():
     """The end saw no reward yet, the reward no end: the second look finds it."""
     rig = Rig()
     handle = rig.recorder.begin()
-    action = Interrupted(1, -1.0, 0, "", FINAL, None, handle.episode)
+    action = Interrupted(1, 1, -1.0, 0, "", FINAL, None, handle.episode)
     rig.recorder.add(handle, action)
     action.interruption = lambda: rig.recorder.end(handle, action, End.TERMINATED, None)
     action.update_reward(3)
@@ -311,6 +311,6 @@ def test_adding_to_an_ended_trajectory_is_refused():
 def test_adding_an_evaluation_action_is_refused():
     """It belongs to no episode."""
     rig = Rig()
-    action = ActionHandle(0, 0.0, 1, "1:a", FINAL, None, None)
+    action = ActionHandle(0, 0, 0.0, 1, "1:a", FINAL, None, None)
     with pytest.raises(TrajectoryStateError, match="evaluation"):
         rig.recorder.add(rig.recorder.begin(), action)

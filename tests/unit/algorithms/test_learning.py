@@ -47,13 +47,13 @@ def play(
         for row, symbol in zip(masks, symbols, strict=False):
             row[rng.permutation([a for a in range(N) if a != symbol])[:2]] = False
     chosen = [
-        policy.act(observations[t], None if masks is None else masks[t], rng.random())
+        policy.act(observations[t], None if masks is None else masks[t], rng.random)
         for t in range(64)
     ]
-    rewards = [reward(int(s), a) for s, (a, _) in zip(symbols, chosen, strict=False)]
+    rewards = [reward(int(s), int(a)) for s, (a, _) in zip(symbols, chosen, strict=False)]
     trajectory = Trajectory(
         observations=observations[:64],
-        actions=np.array([action for action, _ in chosen]),
+        actions=np.array([int(action) for action, _ in chosen]),
         rewards=np.array(rewards, np.float32),
         log_probs=np.array([log_prob for _, log_prob in chosen], np.float32),
         masks=masks,
@@ -90,7 +90,7 @@ def train(
 
 def probabilities(policy: ModelPolicy) -> NDArray[np.float64]:
     """[symbol, action], without masks."""
-    logits = policy.logits(np.eye(N, dtype=np.float32)).astype(float)
+    logits = policy.outputs(np.eye(N, dtype=np.float32)).astype(float)
     weights: NDArray[np.float64] = np.exp(logits - logits.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
     return weights

@@ -210,7 +210,7 @@ def test_agents_compute_the_learners_logits_from_what_is_exported(
         inputs = ((rows - seen.mean(axis=0)) / seen.std(axis=0)).clip(-1.5, 1.5).astype(np.float32)
     with torch.no_grad():
         expected = ppo.actor(torch.from_numpy(inputs)).numpy()
-    np.testing.assert_allclose(policy.logits(rows), expected, atol=1e-5)
+    np.testing.assert_allclose(policy.outputs(rows), expected, atol=1e-5)
 
 
 def test_an_export_is_not_changed_by_later_training() -> None:

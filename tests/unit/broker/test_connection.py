@@ -137,6 +137,7 @@ def test_a_broker_that_this_user_started_is_logged_in_to_by_its_port(tmp_path):
         (redis.ResponseError("OOM command not allowed"), BrokerFullError),
         (redis.ReadOnlyError("replica"), BrokerUnsuitableError),
         (redis.ResponseError("MISCONF cannot persist"), BrokerUnsuitableError),
+        (redis.ResponseError("NOREPLICAS Not enough"), BrokerUnsuitableError),
         (redis.ResponseError("WRONGTYPE"), BrokerError),
     ],
 )

@@ -17,7 +17,9 @@ def make(seed: int = 0, size: int = 3) -> BehaviorExtras:
     """Extras with a normalisation of any finite floats."""
     rng = np.random.default_rng(seed)
     scale = np.maximum(np.abs(finite(rng, (size,))), np.float32(1e-45))
-    return BehaviorExtras(ObservationNormalization(finite(rng, (size,)), scale, 0.1), 0.05)
+    return BehaviorExtras(
+        ObservationNormalization(finite(rng, (size,)), scale, 0.1), 0.05, "epsilon_greedy"
+    )
 
 
 @settings(deadline=None)
@@ -37,7 +39,7 @@ def test_extras_come_back_bit_for_bit(seed, size):
 def test_empty_extras_are_the_documented_json():
     """A model without a normalisation."""
     data = BehaviorExtras().to_bytes()
-    assert data == b'{"v":1,"normalization":null,"epsilon":null}'
+    assert data == b'{"v":2,"head":"categorical","normalization":null,"epsilon":null}'
     again = BehaviorExtras.from_bytes(data)
     assert (again.normalization, again.epsilon) == (None, None)
 
@@ -84,13 +86,23 @@ def test_what_cannot_normalise_is_refused(mean, scale, clip):
         b"null",
         b"[" * 50_000,
         b"\xff",
-        b'{"v":2,"normalization":null,"epsilon":null}',
-        b'{"v":1,"normalization":null,"epsilon":1.5}',
-        b'{"v":1,"normalization":null,"epsilon":-0.1}',
-        b'{"v":1,"normalization":null,"epsilon":null,"temperature":2}',
+        b'{"v":1,"normalization":null,"epsilon":null}',
+        b'{"v":3,"head":"categorical","normalization":null,"epsilon":null}',
+        b'{"v":2,"head":"dice","normalization":null,"epsilon":null}',
+        b'{"v":2,"head":"categorical","normalization":null,"epsilon":0.1}',
+        b'{"v":2,"head":"epsilon_greedy","normalization":null,"epsilon":null}',
+        b'{"v":2,"head":"epsilon_greedy","normalization":null,"epsilon":1.5}',
+        b'{"v":2,"head":"epsilon_greedy","normalization":null,"epsilon":-0.1}',
+        b'{"v":2,"head":"categorical","normalization":null,"epsilon":null,"temperature":2}',
         b'{"v":1,"normalization":null}',
-        b'{"v":1,"normalization":{"mean":"AAA=","scale":"AAA=","clip":1},"epsilon":null}',
-        b'{"v":1,"normalization":{"mean":"?","scale":"?","clip":1},"epsilon":null}',
+        (
+            b'{"v":2,"head":"categorical","normalization":{"mean":"AAA=","scale":"AAA=","clip":1},'
+            b'"epsilon":null}'
+        ),
+        (
+            b'{"v":2,"head":"categorical","normalization":{"mean":"?","scale":"?","clip":1},'
+            b'"epsilon":null}'
+        ),
     ],
 )
 def test_malformed_extras_are_refused(data):

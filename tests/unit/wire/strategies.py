@@ -7,8 +7,10 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from rl4sys_stream.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.wire.snapshot import Weights
-from rl4sys_stream.wire.trajectory import BehaviorRun, End, Trajectory
+from rl4sys_stream.wire.trajectory import BehaviorRun, End, Trajectory, TrajectorySpec
 
 TOKENS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=12)
 COUNTS = st.integers(0, (1 << 53) - 1)
@@ -46,18 +48,46 @@ def runs(draw: st.DrawFn, steps: int) -> tuple[BehaviorRun, ...]:
     return tuple(result)
 
 
+def formats() -> st.SearchStrategy[ActionFormat]:
+    """Actions of every kind."""
+    spaces: st.SearchStrategy[Space] = st.one_of(
+        st.builds(Discrete, st.integers(1, 6)),
+        st.builds(MultiDiscrete, st.lists(st.integers(1, 4), min_size=1, max_size=3)),
+        st.builds(MultiBinary, st.integers(1, 4)),
+        st.builds(Box, st.lists(st.integers(1, 3), max_size=2).map(tuple)),
+    )
+    return spaces.map(ActionFormat.of)
+
+
+def _actions(
+    rng: np.random.Generator, actions: ActionFormat, steps: int
+) -> NDArray[np.int64] | NDArray[np.float32]:
+    if actions.continuous:
+        return finite(rng, (steps, actions.dim))
+    drawn = rng.integers(0, actions.nvec, (steps, actions.dim))
+    return drawn[:, 0] if actions.single else drawn
+
+
+def _masks(
+    rng: np.random.Generator, actions: ActionFormat, taken: NDArray[Any]
+) -> NDArray[np.bool_]:
+    masks = rng.random((len(taken), actions.choices)) < 0.5
+    starts = np.cumsum(actions.nvec, dtype=np.int64) - np.array(actions.nvec)
+    np.put_along_axis(masks, taken.reshape(-1, actions.dim) + starts, True, axis=1)
+    return masks
+
+
 @st.composite
-def trajectories(draw: st.DrawFn) -> tuple[Trajectory, int, int]:
-    """A valid trajectory with the obs_dim and n_actions of its client."""
+def trajectories(draw: st.DrawFn) -> tuple[Trajectory, TrajectorySpec]:
+    """A valid trajectory, and what its client's look like."""
     steps = draw(st.integers(1, 40))
-    obs_dim, n_actions = draw(st.integers(1, 9)), draw(st.integers(1, 6))
+    obs_dim, kind = draw(st.integers(1, 9)), draw(formats())
     rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
     end = draw(st.sampled_from(End))
-    actions = rng.integers(0, n_actions, steps)
+    actions = _actions(rng, kind, steps)
     masks = None
-    if draw(st.booleans()):
-        masks = rng.random((steps, n_actions)) < 0.5
-        masks[np.arange(steps), actions] = True
+    if not kind.continuous and draw(st.booleans()):
+        masks = _masks(rng, kind, actions)
     has_final = end is not End.TERMINATED or draw(st.booleans())
     trajectory = Trajectory(
         observations=finite(rng, (steps, obs_dim)),
@@ -72,7 +102,7 @@ def trajectories(draw: st.DrawFn) -> tuple[Trajectory, int, int]:
         offset=draw(COUNTS),
         created_ms=draw(COUNTS),
     )
-    return trajectory, obs_dim, n_actions
+    return trajectory, TrajectorySpec(obs_dim, kind)
 
 
 def assert_same_trajectory(left: Trajectory, right: Trajectory) -> None:

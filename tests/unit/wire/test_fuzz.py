@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rl4sys_stream.errors import WireError
+from rl4sys_stream.spaces import Box, Discrete
+from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.wire.diff import apply_diff, encode_diff
 from rl4sys_stream.wire.snapshot import Weights, decode_snapshot, encode_snapshot
 from rl4sys_stream.wire.trajectory import (
@@ -18,7 +20,7 @@ from rl4sys_stream.wire.trajectory import (
     decode_trajectory,
     encode_trajectory,
 )
-from tests.unit.wire.strategies import assert_same_trajectory, damaged, with_field
+from tests.unit.wire.strategies import assert_same_trajectory, damaged, formats, with_field
 from tests.unit.wire.test_trajectory import SPEC, make
 
 fuzz = partial(settings, deadline=None, suppress_health_check=list(HealthCheck))
@@ -84,11 +86,12 @@ def test_entries_of_random_fields(fields):
 
 
 @fuzz(max_examples=300)
-@given(st.integers(1, 8), st.integers(1, 8))
-@example(1 << 62, 1 << 62)
-def test_entries_of_another_client(obs_dim, n_actions):
+@given(st.integers(1, 8), formats())
+@example(1 << 62, ActionFormat.of(Discrete(1 << 20)))
+@example(1 << 62, ActionFormat.of(Box((1 << 10, 1 << 10))))
+def test_entries_of_another_client(obs_dim, actions):
     """A valid entry against every other spec, the largest included."""
-    decode(FIELDS, TrajectorySpec(obs_dim, n_actions))
+    decode(FIELDS, TrajectorySpec(obs_dim, actions))
 
 
 @fuzz(max_examples=1000)

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 
 from rl4sys_stream.errors import WireFormatError, WireLimitError
+from rl4sys_stream.spaces import Discrete
+from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.wire.format import WireLimits
 from rl4sys_stream.wire.trajectory import (
     BehaviorRun,
@@ -20,7 +22,8 @@ from rl4sys_stream.wire.trajectory import (
 )
 from tests.unit.wire.strategies import assert_same_trajectory, trajectories
 
-SPEC = TrajectorySpec(obs_dim=3, n_actions=4)
+FOUR = ActionFormat.of(Discrete(4))
+SPEC = TrajectorySpec(3, FOUR)
 
 
 def make(**changes: Any) -> Trajectory:
@@ -53,8 +56,7 @@ def fields_with_header(**changes: object) -> dict[bytes, bytes]:
 @given(trajectories())
 def test_every_trajectory_comes_back_bit_for_bit(case):
     """Arrays, ends, behavior runs and counters survive encoding and decoding."""
-    trajectory, obs_dim, n_actions = case
-    spec = TrajectorySpec(obs_dim, n_actions)
+    trajectory, spec = case
     decoded = decode_trajectory(dict(encode_trajectory(trajectory)), spec)
     assert_same_trajectory(trajectory, decoded)
 
@@ -247,11 +249,11 @@ def test_each_limit_is_enforced_before_anything_is_decoded():
     fields = dict(encode_trajectory(make()))
     size = sum(len(k) + len(v) for k, v in fields.items())
     exact = WireLimits(max_entry_bytes=size, max_steps=5, max_header_bytes=len(fields[b"h"]))
-    decode_trajectory(fields, TrajectorySpec(3, 4, exact))
+    decode_trajectory(fields, TrajectorySpec(3, FOUR, exact))
     for name in ("max_entry_bytes", "max_steps", "max_header_bytes"):
         limits = replace(exact, **{name: getattr(exact, name) - 1})
         with pytest.raises(WireLimitError):
-            decode_trajectory(fields, TrajectorySpec(3, 4, limits))
+            decode_trajectory(fields, TrajectorySpec(3, FOUR, limits))
 
 
 def test_a_bomb_of_brackets_in_the_header_is_refused():

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rl4sys_stream.spaces import Discrete
+from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.wire.trajectory import (
     BehaviorRun,
     End,
@@ -17,7 +19,7 @@ from rl4sys_stream.worker.intake import Candidate
 
 OBS_DIM = 3
 N_ACTIONS = 2
-SPEC = TrajectorySpec(OBS_DIM, N_ACTIONS)
+SPEC = TrajectorySpec(OBS_DIM, ActionFormat.of(Discrete(N_ACTIONS)))
 NO_MODEL = (0, "")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rl4sys_stream.agent.spool.folder import SpoolFolder, orphans
+from rl4sys_stream.agent.spool.folder import Orphans, SpoolFolder
 from rl4sys_stream.agent.spool.journal import SpoolJournal
 from rl4sys_stream.errors import SpoolError
 from tests.unit.agent.rig import ManualClock
@@ -162,6 +162,35 @@ def test_a_segment_that_could_not_be_begun_leaves_nothing_behind(tmp_path, patch
     life.die()
 
 
+@pytest.mark.parametrize("what", ["room", "writes", "syncs"])
+def test_a_segment_that_could_be_neither_begun_nor_deleted_blocks_and_hides_nothing(
+    tmp_path, patch, what
+):
+    """As where a file system becomes read-only for a while, and is made good again."""
+    disk = Disk(patch)
+    life = Life(tmp_path, fsync=True)
+    while len(life.files()) < 2:
+        life.do(("end", 1))
+    setattr(disk, what, False)
+    disk.removals = False
+    before = len(life.files())
+    while len(life.files()) == before:
+        life.do(("end", 1))
+        life.clock.now_s += 2
+    setattr(disk, what, True)
+    unsaved = life.journal.unsaved
+    for attempt in range(6):
+        life.clock.now_s += 2
+        life.do(("offer", 1))
+        with recovered(lay_out(tmp_path / f"copy{attempt}", life.files())) as journal:
+            assert journal is not None
+            assert journal.state.issued == life.state.issued, "no number is given twice"
+        life.do(("end", 1))
+    assert life.journal.unsaved == unsaved
+    assert life.state.issued > 3
+    life.die()
+
+
 def test_a_folder_that_cannot_be_written_to_is_refused_with_the_settings_name(tmp_path):
     """The next move is in the message; permissions do not stop root, so a file stands in the way.
 
@@ -184,7 +213,7 @@ def test_an_agent_that_is_being_born_is_not_taken_for_dead(tmp_path, patch):
     def look() -> None:
         with pytest.MonkeyPatch.context() as undisturbed:
             undisturbed.setattr("fcntl.flock", flock)
-            for folder in orphans(tmp_path, "other"):
+            for folder in Orphans(tmp_path, "other"):
                 found.append(folder.path.name)
                 folder.remove()
 
@@ -209,11 +238,11 @@ def test_an_agent_that_is_being_born_is_not_taken_for_dead(tmp_path, patch):
 def test_a_living_agents_folder_is_adopted_by_nobody_and_a_dead_ones_by_one(tmp_path):
     """Two agents in one folder, also of one process."""
     life = Life(tmp_path)
-    assert list(orphans(tmp_path, "other")) == []
+    assert list(Orphans(tmp_path, "other")) == []
     life.die()
-    (adopted,) = orphans(tmp_path, "other")
-    assert list(orphans(tmp_path, "third")) == []
-    assert list(orphans(tmp_path, "agent")) == []
+    (adopted,) = Orphans(tmp_path, "other")
+    assert list(Orphans(tmp_path, "third")) == []
+    assert list(Orphans(tmp_path, "agent")) == []
     adopted.remove()
     assert list(tmp_path.iterdir()) == []
     assert SpoolFolder.adopt(tmp_path / "agent") is None

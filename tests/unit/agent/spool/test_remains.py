@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rl4sys_stream.agent.spool.folder import SpoolFolder
+from rl4sys_stream.agent.spool.folder import Orphans, SpoolFolder
 from rl4sys_stream.agent.spool.journal import SpoolJournal
 from rl4sys_stream.agent.spool.remains import tidy
 from tests.unit.agent.rig import ManualClock
@@ -21,9 +21,9 @@ def test_a_dead_agents_spool_is_cut_to_what_is_used_in_it_and_reads_as_before(tm
     life.do(("offer", 1))
     life.die()
     assert disk_bytes(tmp_path) > 1 << 20
-    left = tidy(tmp_path, "other")
+    left = tidy(Orphans(tmp_path, "other"))
     assert left == disk_bytes(tmp_path) < 2000
-    assert tidy(tmp_path, "other") == left
+    assert tidy(Orphans(tmp_path, "other")) == left
     with recovered(life.folder) as journal:
         assert journal is not None
         assert books(journal.state) == books(life.state)
@@ -40,7 +40,7 @@ def test_what_cannot_be_read_is_not_cut_off(tmp_path):
     for at in (end // 2, 200):
         damaged = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
         folder = lay_out(tmp_path / "copy", {name: damaged})
-        left = tidy(tmp_path / "copy", "other")
+        left = tidy(Orphans(tmp_path / "copy", "other"))
         assert (folder / name).read_bytes().rstrip(b"\0") == damaged.rstrip(b"\0")
         assert end <= left < end + 16
 
@@ -50,16 +50,16 @@ def test_a_living_agents_spool_is_left_alone(tmp_path):
     life = Life(tmp_path)
     life.do(("end", 3))
     before = disk_bytes(tmp_path)
-    assert tidy(tmp_path, "other") == 0
+    assert tidy(Orphans(tmp_path, "other")) == 0
     assert disk_bytes(tmp_path) == before
     life.die()
-    assert tidy(tmp_path, "agent") == 0, "its own"
+    assert tidy(Orphans(tmp_path, "agent")) == 0, "its own"
 
 
 def test_a_folder_in_which_nothing_happened_is_removed(tmp_path):
     """A crash loop without a broker would leave thousands."""
     Life(tmp_path).die()
-    assert tidy(tmp_path, "other") == 0
+    assert tidy(Orphans(tmp_path, "other")) == 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -69,7 +69,7 @@ def test_a_folder_whose_only_news_is_that_everything_was_dropped_stays(tmp_path)
     life.do(("end", 1))
     life.do(("drop", 1))
     life.die()
-    assert 0 < tidy(tmp_path, "other") < 1000
+    assert 0 < tidy(Orphans(tmp_path, "other")) < 1000
     assert life.folder.is_dir()
     found = SpoolFolder.adopt(life.folder)
     assert found is not None, "the lock is given back"

@@ -1,0 +1,1 @@
+"""Playing Gymnasium environments through an agent, at a real broker."""
