@@ -3,6 +3,7 @@
 python -m benchmarks.learning --cases ppo_cartpole --seeds 1,2,3,4,5 [--resume]
 """
 
+import signal
 from pathlib import Path
 
 import click
@@ -82,6 +83,8 @@ def main(
     max_steps: int | None,
 ) -> None:
     """Compare learning, ours and Stable-Baselines3's, on this machine."""
+    # Otherwise a broker and a worker would outlive a campaign that is stopped so.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     campaign = Campaign(
         cases=cases,
         sides=tuple(filter(None, sides.split(","))),

@@ -138,7 +138,7 @@ def _ppo_cartpole() -> Case:
             ),
             Streams(
                 envs=8,
-                definition=_definition("PPO", ours, agent={"max_trajectory_steps": 32}),
+                definition=_definition("PPO", ours, agent={"max_trajectory_steps": 16}),
             ),
         ),
     )

@@ -9,7 +9,7 @@ from rl4sys_stream.algorithms.base import Sample
 from rl4sys_stream.algorithms.distributions import log_policy
 from rl4sys_stream.algorithms.ppo import PPO
 from rl4sys_stream.wire.trajectory import End, Trajectory
-from tests.unit.algorithms.reference import fill, flat_weights, make_reference, reference_layers
+from tests.unit.algorithms.ppo_reference import fill, flat_weights, make_reference, reference_layers
 from tests.unit.algorithms.samples import SMALL, changed, make_ppo, observe_all, random_trajectory
 
 STEPS = 32
