@@ -239,7 +239,7 @@ class Refresher:
                 by="the worker's definition, or the first registration",
             )
         self._session.overruled = paths
-        self._session.news.tell_definition(registration.definition)
+        self._session.news.tell_definition(registration.spec.algorithm, registration.definition)
 
     def _follow_definition(self) -> None:
         """Look again at what counts when a model is a new worker's: that one has its definition.

@@ -7,15 +7,13 @@ then nothing is read.
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
 from rl4sys_stream.broker.ledger import LedgerRecord
+from rl4sys_stream.config.algorithms import read_parameters
+from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.wire.json import decode_json
 
 __all__ = ["Settled", "Settlement", "SettlementNews"]
-
-_STEPS_OF_ONE_UPDATE: Final = ("n_steps", "update_steps")
-"""Hyperparameters that say it, of on-policy and of off-policy algorithms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +90,14 @@ class SettlementNews:
             )
         )
 
-    def tell_definition(self, definition: Mapping[str, object]) -> None:
+    def tell_definition(self, algorithm: str, definition: Mapping[str, object]) -> None:
         """Take over what the registered definition says of the learner's updates."""
         parameters = definition.get("algorithm_parameters")
         known = parameters if isinstance(parameters, Mapping) else {}
-        found = [known.get(name) for name in _STEPS_OF_ONE_UPDATE]
-        steps = next((value for value in found if isinstance(value, int) and value > 0), None)
+        try:
+            steps: int | None = read_parameters(algorithm, known).steps_per_update
+        except ConfigError:  # another version's, which the agent need not understand to act
+            steps = None
         self._replace(replace(self.settled, update_steps=steps))
 
     def wait(self, known: Settled, timeout_s: float) -> bool:

@@ -38,10 +38,12 @@ METHODS = {
     "flush": ["timeout_s"],
     "mark_end_of_trajectory": ["traj", "action", "truncated", "final_obs"],
     "request_for_action": ["traj", "obs", "mask"],
+    "settlement": [],
     "start_over_after_fork": [],
     "status": [],
     "update_action_reward": ["action", "reward"],
     "wait_for_model": ["timeout_s"],
+    "wait_for_settlement": ["known", "timeout_s"],
 }
 
 

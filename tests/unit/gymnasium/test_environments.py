@@ -94,16 +94,16 @@ def test_news_of_a_settlement_ends_a_wait() -> None:
 
 @pytest.mark.parametrize(
     ("parameters", "steps"),
-    [({"n_steps": 128}, 128), ({"update_steps": 64}, 64), ({}, None), ({"n_steps": "many"}, None)],
+    [({"n_steps": 128}, 128), ({}, 2048), ({"n_steps": "many"}, None), ({"unheard_of": 1}, None)],
 )
 def test_a_definition_says_what_one_update_takes(
     parameters: dict[str, object], steps: int | None
 ) -> None:
-    """On-policy a rollout, off-policy the steps between two updates."""
+    """What cannot be read is not guessed."""
     news = SettlementNews()
-    news.tell_definition({"algorithm_parameters": parameters})
+    news.tell_definition("PPO", {"algorithm_parameters": parameters})
     assert news.settled.update_steps == steps
-    news.tell_definition({})
+    news.tell_definition("unheard of", {})
     assert news.settled.update_steps is None
 
 
