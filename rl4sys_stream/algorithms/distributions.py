@@ -13,6 +13,9 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
+from rl4sys_stream.algorithms.networks import MLP, GaussianActor
+from rl4sys_stream.spaces.actions import ActionFormat
+
 __all__ = [
     "ActionDistribution",
     "Categorical",
@@ -21,8 +24,7 @@ __all__ = [
     "MakeDistribution",
     "MultiCategorical",
     "log_policy",
-    "multi_categorical",
-    "tanh_log_slope",
+    "make_distribution",
 ]
 
 FORBIDDEN_LOGIT: Final = -1e9
@@ -44,6 +46,8 @@ class ActionDistribution(Protocol):
 
     def gradient(self, by_log_probs: Tensor, by_entropy_losses: float) -> Tensor:
         """Of a loss by the actor's outputs, float32 [B, outputs].
+
+        Where the actor has parameters beside its network, theirs is written on the way.
 
         Args:
             by_log_probs: float32 [B, 1], the loss's derivative by `log_probs`.
@@ -158,42 +162,50 @@ class MultiCategorical:
         return self._layout.join(by_logits)
 
 
-def multi_categorical(nvec: tuple[int, ...]) -> MakeDistribution:
-    """How to make a `MultiCategorical` of `nvec`."""
-    return partial(MultiCategorical, FactorLayout(nvec))
-
-
 class DiagonalGaussian:
-    """D independent normal distributions, of the raw action.
+    """D independent normal distributions of the raw action; deviations are the actor's own.
 
-    Outputs are [B, 2 D]: means, then log-standard-deviations. Actions are float32 [B, D]; masks are
-    always None. A squashed action has no entropy in closed form, so this is that of the raw one.
+    Outputs are means [B, D], actions float32 [B, D], masks always None. The densities are of raw
+    actions also where these are squashed: what tanh adds depends on the action alone, and such an
+    action's entropy has no closed form.
     """
 
-    def __init__(self, outputs: Tensor, actions: Tensor, _masks: Tensor | None = None) -> None:
-        """See `MakeDistribution`."""
-        means, log_stds = outputs.chunk(2, dim=1)
-        dim = means.shape[1]
-        self._inverse_stds = (-log_stds).exp()
-        self._deviations = (actions - means) * self._inverse_stds
+    def __init__(
+        self,
+        log_std: Tensor,
+        log_std_gradient: Tensor,
+        outputs: Tensor,
+        actions: Tensor,
+        _masks: Tensor | None = None,
+    ) -> None:
+        """See `MakeDistribution`; `gradient` also overwrites `log_std_gradient`, float32 [D]."""
+        dim = len(log_std)
+        self._log_std_gradient = log_std_gradient
+        self._inverse_std = (-log_std).exp()
+        self._z = (actions - outputs) * self._inverse_std
+        self._squares = self._z.square()
         # ln N(a; μ, σ²) = -z²/2 - ln σ - ln(2π)/2 with z = (a - μ)/σ; H = ln σ + (1 + ln 2π)/2.
-        exponents = self._deviations.square().sum(dim=1, keepdim=True) * -0.5
-        log_scale = log_stds.sum(dim=1, keepdim=True)
-        self.log_probs = exponents - log_scale - 0.5 * dim * LOG_2_PI
-        self.entropy_losses = -log_scale - 0.5 * dim * (1.0 + LOG_2_PI)
+        log_scale = log_std.sum()
+        exponents = self._squares.sum(dim=1, keepdim=True) * -0.5
+        self.log_probs = exponents - (log_scale + 0.5 * dim * LOG_2_PI)
+        self.entropy_losses = (-log_scale - 0.5 * dim * (1.0 + LOG_2_PI)).expand(len(outputs), 1)
 
     def gradient(self, by_log_probs: Tensor, by_entropy_losses: float) -> Tensor:
         """See `ActionDistribution.gradient`."""
-        by_means = by_log_probs * self._deviations * self._inverse_stds
-        by_log_stds = by_log_probs * (self._deviations.square() - 1.0) - by_entropy_losses
-        return torch.cat((by_means, by_log_stds), dim=1)
+        by_log_std = (by_log_probs * (self._squares - 1.0)).sum(dim=0)
+        self._log_std_gradient.copy_(by_log_std - by_entropy_losses * len(by_log_probs))
+        return by_log_probs * self._z * self._inverse_std
 
 
-def tanh_log_slope(raw: Tensor) -> Tensor:
-    """Σ ln(1 - tanh²(raw)) of each row, [B, D] -> [B, 1]: how a squash changes log-densities.
+def make_distribution(actions: ActionFormat, actor: MLP) -> MakeDistribution:
+    """What to make of the outputs of `actor` where actions are such.
 
-    A squashed action's log-probability is its raw one's less this. The usual form that does not run
-    into ln 0: 2 (ln 2 - x - softplus(-2x)) (Haarnoja et al. 2018, arXiv:1801.01290, appendix C).
+    Args:
+        actions: The client's.
+        actor: With `actions.choices` outputs; for real-valued actions `actions.dim` and deviations.
     """
-    slopes = 2.0 * (math.log(2.0) - raw - torch.nn.functional.softplus(-2.0 * raw))
-    return slopes.sum(dim=1, keepdim=True)
+    if isinstance(actor, GaussianActor):
+        return partial(DiagonalGaussian, actor.log_std, actor.log_std_gradient)
+    if actions.single:
+        return Categorical
+    return partial(MultiCategorical, FactorLayout(actions.nvec))

@@ -28,7 +28,7 @@ class Vectors(Protocol):
 
 
 class Optimizer:
-    """One Adam (Kingma, Ba 2015, arXiv:1412.6980) with a step size for each network."""
+    """One Adam (Kingma et al. 2015, arXiv:1412.6980) with a step size for each network."""
 
     def __init__(self, networks: Sequence[Vectors]) -> None:
         """Begin without any momentum."""

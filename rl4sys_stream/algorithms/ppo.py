@@ -1,4 +1,4 @@
-"""Proximal policy optimisation for discrete actions with masks.
+"""Proximal policy optimisation: one choice, several, with masks, or real-valued actions.
 
 Schulman, Wolski, Dhariwal, Radford, Klimov: Proximal Policy Optimization Algorithms, 2017
 (arXiv:1707.06347). Read from top to bottom: the loss, the update, resuming. Departures from the
@@ -14,11 +14,11 @@ Policy Optimization; each is marked where it happens:
  5. Optionally values are clipped, and epochs end early, both as in Stable-Baselines3; but the KL
     that lagging data brings along does not count towards the early end.
  6. The joint gradient of actor and critic is clipped by its norm.
- 7. Optionally, steps of lagging policies are corrected by V-trace (vtrace.py) instead, and ratios
-    are taken against the learner's own policy before the update, each step weighing by how much
-    more probable that one makes it than the policy that acted did (Hilton, Cobbe, Schulman 2021,
-    Batch Size-Invariance for Policy Optimization, arXiv:2110.00641, equation 3). Departure 1 alone
-    clips a lagging step away that the learner has already moved from; so it is corrected.
+ 7. Optionally, V-trace corrects the advantages and values of lagging steps (vtrace.py). The
+    clipped ratio stays that of departure 1, whose range binds the learner to the policy that
+    acted: under lag, several updates share what is one update's way without. A range around the
+    learner's own policy before each update (Hilton, Cobbe, Schulman 2021, arXiv:2110.00641) lets
+    each of them go that way before the first is seen; eight versions behind, it learned worst.
  8. Optionally, rewards are divided by the running deviation of the return, as in
     Stable-Baselines3's `VecNormalize`.
 """
@@ -33,20 +33,16 @@ from torch import Tensor
 
 from rl4sys_stream.algorithms.base import AlgorithmState, PolicyExport, Sample, UpdateReport
 from rl4sys_stream.algorithms.checkpoint import check_fits
-from rl4sys_stream.algorithms.distributions import (
-    ActionDistribution,
-    Categorical,
-    MakeDistribution,
-)
+from rl4sys_stream.algorithms.distributions import ActionDistribution, make_distribution
 from rl4sys_stream.algorithms.export import export_policy
-from rl4sys_stream.algorithms.networks import make_actor, make_critic
+from rl4sys_stream.algorithms.networks import ActorCritic
 from rl4sys_stream.algorithms.normalize import RunningMeanStd, discounted_returns, scale_rewards
 from rl4sys_stream.algorithms.optimizer import Optimizer
 from rl4sys_stream.algorithms.rollout import Correction, Rollout, make_rollout
 from rl4sys_stream.config import ClientSpec, PPOParameters
-from rl4sys_stream.errors import ConfigError, NonFiniteError, UsageError, WireFormatError
+from rl4sys_stream.errors import NonFiniteError, UsageError, WireFormatError
 from rl4sys_stream.policy.extras import ObservationNormalization
-from rl4sys_stream.spaces import Discrete, flat_dim
+from rl4sys_stream.spaces import flat_dim
 from rl4sys_stream.wire.trajectory import Trajectory
 
 __all__ = ["MAX_TRAJECTORIES", "PPO", "LossGradient", "ppo_loss"]
@@ -111,8 +107,6 @@ def ppo_loss(
     if parameters.normalize_advantage and size > 1:  # departure 4
         deviation, mean = torch.std_mean(advantages)
         advantages = (advantages - mean) / (deviation + 1e-8)
-    if batch.weights is not None:
-        advantages = advantages * batch.weights  # departure 7
 
     # L^CLIP, equation 7. It has a slope only where the minimum is the unclipped term:
     # d ratio / d log-probability = ratio.
@@ -141,11 +135,11 @@ def ppo_loss(
 
 
 class PPO:
-    """PPO as `base.Algorithm` has it. The actor and the critic share nothing.
+    """PPO as `base.Algorithm` has it.
 
     Attributes:
-        actor: From observations to logits.
-        critic: From observations to values.
+        actor: From observations to the outputs of `distributions.make_distribution`.
+        critic: From what it shares with the actor, or from observations, to values.
     """
 
     def __init__(self, spec: ClientSpec, parameters: PPOParameters, *, seed: int) -> None:
@@ -155,20 +149,21 @@ class PPO:
             spec: The client's spaces and network.
             parameters: Hyperparameters; `parameters.seed` is the caller's to resolve.
             seed: Of the weights and of the order of minibatches.
-
-        Raises:
-            ConfigError: If the action space is not discrete.
         """
-        if not isinstance(spec.action_space, Discrete):
-            raise ConfigError("PPO needs a discrete action space", path="action_space")
         self._parameters = parameters
         self._generator = torch.Generator().manual_seed(seed)
+        self._squash = spec.actions.squash
         obs_dim = flat_dim(spec.observation_space)
-        self._distribution: MakeDistribution = Categorical
-        self.actor = make_actor(obs_dim, spec.action_space.n, spec.network, self._generator)
-        self.critic = make_critic(obs_dim, spec.network, self._generator)
-        self._networks = (self.actor, self.critic)
-        self._optimizer = Optimizer(self._networks)
+        self._networks = ActorCritic(
+            obs_dim,
+            spec.actions.choices or spec.actions.dim,
+            spec.network,
+            self._generator,
+            log_std_init=parameters.log_std_init if spec.actions.continuous else None,
+        )
+        self.actor, self.critic = self._networks.actor, self._networks.critic
+        self._distribution = make_distribution(spec.actions, self.actor)
+        self._optimizer = Optimizer((self.actor, self.critic))
         self._statistics = {"observations": RunningMeanStd(obs_dim), "returns": RunningMeanStd(1)}
         self._num_timesteps = 0
         self._n_updates = 0  # epochs; Stable-Baselines3 calls them so
@@ -236,13 +231,14 @@ class PPO:
             trajectories = self._scale_rewards(trajectories)
         return make_rollout(
             trajectories,
-            self.critic,
+            self._networks.values,
             self._normalization(),
             gamma=parameters.gamma,
             gae_lambda=parameters.gae_lambda,
             correction=Correction(self._log_probs, parameters.rho_bar, parameters.c_bar)
             if parameters.vtrace
             else None,
+            squash=self._squash,
         )
 
     def _scale_rewards(self, trajectories: list[Trajectory]) -> list[Trajectory]:
@@ -280,9 +276,9 @@ class PPO:
         while len(epochs) < parameters.n_epochs and not stopped:
             rows: list[Tensor] = []
             for batch in rollout.minibatches(parameters.batch_size, self._generator):
-                acting, valuing = (n.trace(batch.observations) for n in self._networks)
-                policy = self._distribution(acting[-1], batch.actions, batch.masks)
-                loss = ppo_loss(policy, valuing[-1], batch, parameters, clip)
+                trace = self._networks.trace(batch.observations)
+                policy = self._distribution(trace.actor[-1], batch.actions, batch.masks)
+                loss = ppo_loss(policy, trace.critic[-1], batch, parameters, clip)
                 rows.append(loss.metrics)
                 # Departure 5. The minibatch that shows the excess is not stepped on.
                 stopped = batch.initial_kl is not None and (
@@ -290,8 +286,7 @@ class PPO:
                 )
                 if stopped:
                     break
-                self.actor.backpropagate(acting, loss.outputs)
-                self.critic.backpropagate(valuing, loss.values)
+                self._networks.backpropagate(trace, loss.outputs, loss.values)
                 norms.append(self._optimizer.step(parameters.max_grad_norm))  # departure 6
             epochs.append(torch.stack(rows))
         self._n_updates += len(epochs)
@@ -301,10 +296,10 @@ class PPO:
         return means
 
     def _initial_kl(self, rollout: Rollout) -> Tensor:
-        """Each step's approximate KL of what ratios are taken against to what is to be trained.
+        """Each step's approximate KL of the policy that acted to the one that is to be trained.
 
         Lagging data brings it along, and it is not the update's doing: counted in, it could end
-        the update before its first step. With V-trace it is 0.
+        the update before its first step.
         """
         log_probs = self._log_probs(rollout.observations, rollout.actions, rollout.masks)
         log_ratio = log_probs - rollout.log_probs

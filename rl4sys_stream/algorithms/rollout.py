@@ -12,6 +12,7 @@ from rl4sys_stream.algorithms.gae import bootstrap_value, gae
 from rl4sys_stream.algorithms.normalize import normalize
 from rl4sys_stream.algorithms.vtrace import vtrace
 from rl4sys_stream.policy.extras import ObservationNormalization
+from rl4sys_stream.policy.heads import log_one_minus_tanh_squared
 from rl4sys_stream.wire.trajectory import Trajectory
 
 __all__ = ["Correction", "Rollout", "make_rollout"]
@@ -23,14 +24,13 @@ class Rollout:
 
     Attributes:
         observations: float32 [N, obs_dim], normalised if the algorithm normalises.
-        actions: int64 [N, 1].
-        log_probs: float32 [N, 1], what ratios are taken against: logged by the policies that acted,
-            or with a correction by the learner's before the update.
+        actions: Raw ones: int64 [N, 1] or [N, K], or float32 [N, D].
+        log_probs: float32 [N, 1], by the policies that acted; of real vectors without what a squash
+            adds, which is the same for every policy.
         values: float32 [N, 1], by the critic before the update.
         advantages: float32 [N, 1].
         returns: float32 [N, 1], what the critic learns.
-        masks: bool [N, n_actions], True where allowed; None if everything was.
-        weights: float32 [N, 1], the importance of each step with a correction; None without.
+        masks: bool [N, choices], True where allowed; None if everything was.
         initial_kl: float32 [N, 1], each step's share of the approximate KL before the update; None
             where nobody asks.
     """
@@ -42,7 +42,6 @@ class Rollout:
     advantages: Tensor
     returns: Tensor
     masks: Tensor | None
-    weights: Tensor | None = None
     initial_kl: Tensor | None = None
 
     def minibatches(self, batch_size: int, generator: torch.Generator) -> Iterator["Rollout"]:
@@ -60,9 +59,6 @@ class Rollout:
         def split(column: Tensor) -> tuple[Tensor, ...]:
             return column[order].tensor_split(parts)
 
-        def split_optional(column: Tensor | None) -> Sequence[Tensor | None]:
-            return [None] * parts if column is None else split(column)
-
         columns = zip(
             split(self.observations),
             split(self.actions),
@@ -70,9 +66,8 @@ class Rollout:
             split(self.values),
             split(self.advantages),
             split(self.returns),
-            split_optional(self.masks),
-            split_optional(self.weights),
-            split_optional(self.initial_kl),
+            [None] * parts if self.masks is None else split(self.masks),
+            [None] * parts if self.initial_kl is None else split(self.initial_kl),
             strict=True,
         )
         for column in columns:
@@ -103,6 +98,7 @@ def make_rollout(
     gamma: float,
     gae_lambda: float,
     correction: Correction | None = None,
+    squash: bool = False,
 ) -> Rollout:
     """The steps of all `trajectories` in their order, with advantages by `critic` as it is now.
 
@@ -113,14 +109,16 @@ def make_rollout(
         gamma: Discount.
         gae_lambda: λ of generalised advantage estimation.
         correction: V-trace in its place; None: every step counts as the learner's own.
+        squash: Whether the logged densities are those of tanh of the actions.
     """
     steps = sum(len(trajectory.actions) for trajectory in trajectories)
     observations = torch.from_numpy(_observations(trajectories, normalization))
     values = critic(observations)
+    actions = np.concatenate([trajectory.actions for trajectory in trajectories])
     rollout = Rollout(
         observations=observations[:steps],
-        actions=_column(np.concatenate([trajectory.actions for trajectory in trajectories])),
-        log_probs=_column(np.concatenate([trajectory.log_probs for trajectory in trajectories])),
+        actions=torch.from_numpy(actions.reshape(steps, -1)),
+        log_probs=_log_probs(trajectories, squash=squash),
         values=values[:steps],
         advantages=torch.empty(steps, 1),
         returns=torch.empty(steps, 1),
@@ -140,6 +138,18 @@ def _observations(
     rows += [t.final_observation[None] for t in trajectories if t.final_observation is not None]
     observations = np.concatenate(rows)
     return observations if normalization is None else normalize(observations, normalization)
+
+
+def _log_probs(trajectories: Sequence[Trajectory], *, squash: bool) -> Tensor:
+    """Float32 [N, 1], as the policies' distributions of raw actions have them."""
+    parts = [trajectory.log_probs for trajectory in trajectories]
+    if squash:
+        # The inverse of what the policy did: ln p(tanh raw) = ln p(raw) - Σ ln(1 - tanh² raw).
+        parts = [
+            (log_probs + log_one_minus_tanh_squared(t.actions.astype(np.float64)).sum(axis=1))
+            for log_probs, t in zip(parts, trajectories, strict=True)
+        ]
+    return _column(np.concatenate(parts).astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +194,7 @@ def _correct(
     gae_lambda: float,
     correction: Correction,
 ) -> Rollout:
-    """With what `vtrace` says, and the learner's own log-probabilities in place of the logged."""
+    """With the advantages and returns of `vtrace`."""
     own = correction.log_probs(rollout.observations, rollout.actions, rollout.masks)
     log_ratios = (own - rollout.log_probs).numpy()[:, 0]
     parts = [
@@ -202,26 +212,24 @@ def _correct(
     ]
     return replace(
         rollout,
-        log_probs=own,
         advantages=_column(np.concatenate([part.advantages for part in parts])),
         returns=_column(np.concatenate([part.returns for part in parts])),
-        weights=_column(np.concatenate([part.weights for part in parts])),
     )
 
 
 def _masks(trajectories: Sequence[Trajectory]) -> Tensor | None:
-    """Masks bool [N, n_actions], all True where a trajectory has none; None if none has any."""
+    """Masks bool [N, choices], all True where a trajectory has none; None if none has any."""
     widths = {t.masks.shape[1] for t in trajectories if t.masks is not None}
     if not widths:
         return None
-    (n_actions,) = widths
+    (choices,) = widths
     parts = [
-        np.ones((len(t.actions), n_actions), np.bool_) if t.masks is None else t.masks
+        np.ones((len(t.actions), choices), np.bool_) if t.masks is None else t.masks
         for t in trajectories
     ]
     return torch.from_numpy(np.concatenate(parts))
 
 
-def _column(array: NDArray[np.float32] | NDArray[np.int64]) -> Tensor:
+def _column(array: NDArray[np.float32]) -> Tensor:
     """[N] -> [N, 1]."""
     return torch.from_numpy(array).unsqueeze(1)

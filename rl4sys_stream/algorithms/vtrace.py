@@ -22,15 +22,13 @@ class VTrace:
     """What one trajectory's T steps teach.
 
     Attributes:
-        advantages: float32 [T], by which to weigh the gradient of each log-probability, together
-            with `weights`.
+        advantages: float32 [T]. The gradient of each log-probability weighs by the importance of
+            the step as well, which is for the caller.
         returns: float32 [T], v_t, which the critic learns.
-        weights: float32 [T], ρ_t, in 0 … ρ̄.
     """
 
     advantages: NDArray[np.float32]
     returns: NDArray[np.float32]
-    weights: NDArray[np.float32]
 
 
 def vtrace(
@@ -71,7 +69,6 @@ def vtrace(
     log_rho_bar, log_c_bar = math.log(rho_bar), math.log(c_bar)
     advantages: list[float] = []
     corrections: list[float] = []
-    weights: list[float] = []
     for reward, value, log_ratio in zip(
         rewards[::-1].tolist(), values[::-1].tolist(), log_ratios[::-1].tolist(), strict=True
     ):
@@ -81,11 +78,9 @@ def vtrace(
         later = rho * error + decay * math.exp(min(log_c_bar, log_ratio)) * later
         next_value = value
         corrections.append(later)
-        weights.append(rho)
     # What is too large for float32 becomes infinite, which the update refuses by name.
     with np.errstate(over="ignore"):
         return VTrace(
             advantages=np.array(advantages[::-1], np.float32),
             returns=np.array(corrections[::-1], np.float32) + values,
-            weights=np.array(weights[::-1], np.float32),
         )

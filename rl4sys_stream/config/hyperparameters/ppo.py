@@ -1,6 +1,8 @@
 """Hyperparameters of PPO, with Stable-Baselines3's defaults."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from rl4sys_stream.config.hyperparameters.base import (
     Count,
@@ -13,6 +15,7 @@ from rl4sys_stream.errors import ConfigError
 
 __all__ = ["PPOParameters"]
 
+LogStd = Annotated[float, msgspec.Meta(ge=-20, le=20)]
 Schedule = Literal["constant", "linear"]
 
 
@@ -32,6 +35,8 @@ class PPOParameters(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_f
         clip_range: ε of the clipped objective.
         clip_range_vf: Largest change of a value in one update, in units of return; None: no limit.
         normalize_advantage: Whether each minibatch's advantages get mean 0 and deviation 1.
+        log_std_init: Logarithm of the standard deviation that real-valued actions begin with, in
+            the action's unit, or before tanh; read for these alone.
         ent_coef: Weight of the entropy bonus.
         vf_coef: Weight of the value loss.
         max_grad_norm: Longest gradient, by its 2-norm.
@@ -43,9 +48,8 @@ class PPOParameters(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_f
             return, which is summed within each trajectory; `rollout/` metrics stay as they are.
         clip_rewards: Largest magnitude of a reward so divided, in deviations.
         vtrace: Whether advantages and values of lagging steps are corrected by V-trace (Espeholt et
-            al. 2018, arXiv:1802.01561), and `clip_range` is taken around the policy before the
-            update instead of the one that acted.
-        rho_bar: ρ̄ of V-trace, the largest weight of a step; read by it alone.
+            al. 2018, arXiv:1802.01561).
+        rho_bar: ρ̄ of V-trace, the largest weight of a step's error; read by it alone.
         c_bar: c̄ of V-trace, the largest trust in what follows a step; at most `rho_bar`.
     """
 
@@ -60,6 +64,7 @@ class PPOParameters(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_f
     clip_range: Positive = 0.2
     clip_range_vf: Positive | None = None
     normalize_advantage: bool = True
+    log_std_init: LogStd = 0.0
     ent_coef: NonNegative = 0.0
     vf_coef: NonNegative = 0.5
     max_grad_norm: Positive = 0.5
