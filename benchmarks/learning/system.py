@@ -22,7 +22,7 @@ from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.metrics import read_metrics
 from rl4sys_stream.spaces import as_space, space_to_json
 
-__all__ = ["ONE_THREAD", "LearnerFacts", "System", "open_system"]
+__all__ = ["ONE_THREAD", "LearnerFacts", "System", "open_system", "write_definition"]
 
 CLIENT: Final = "bench"
 ONE_THREAD: Final = dict.fromkeys(
@@ -88,7 +88,7 @@ def open_system(case: Case, side: Streams, *, seed: int, log: Path) -> Iterator[
         folder = Path(name)
         environ = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)}
         environ["RL4SYS_STREAM_STATE_DIR"] = str(folder / "state")
-        definition = _write_definition(folder / "workers", case, side, seed)
+        definition = write_definition(folder / "workers", case, side, seed)
         command = [sys.executable, "-m", "rl4sys_stream", "up", "--port", "0"]
         options = ["--data-dir", str(folder / "broker"), "--workers-dir", str(definition.parent)]
         with (
@@ -109,7 +109,8 @@ def open_system(case: Case, side: Streams, *, seed: int, log: Path) -> Iterator[
                 up.wait(STOP_TIMEOUT_S)
 
 
-def _write_definition(folder: Path, case: Case, side: Streams, seed: int) -> Path:
+def write_definition(folder: Path, case: Case, side: Streams, seed: int) -> Path:
+    """The client's file for one run, in `folder`, which is made."""
     env = gymnasium.make(case.environment)
     parameters = side.definition["algorithm_parameters"]
     if not isinstance(parameters, dict):

@@ -5,12 +5,16 @@ import pytest
 from benchmarks.learning.delay import DelayedSlot
 from rl4sys_stream.model_store.subscriber import Model
 from rl4sys_stream.policy.policy import UniformPolicy, build_policy
+from rl4sys_stream.spaces.actions import ActionFormat
 from tests.unit.algorithms.samples import SPEC, make_ppo
 
 
 def acting(versions_behind: int, installed: list[int]) -> list[int]:
     """The version that acts after each installation."""
-    slot, export = DelayedSlot(UniformPolicy(2), versions=versions_behind), make_ppo().export()
+    slot, export = (
+        DelayedSlot(UniformPolicy(ActionFormat.of(SPEC.action_space)), versions=versions_behind),
+        make_ppo().export(),
+    )
     found = []
     for version in installed:
         model = Model(version, "token", "lineage", export.weights, export.extras)
