@@ -24,7 +24,7 @@ GRID: Final = 400
 
 def draw_case(summary: CaseSummary, path: Path) -> None:
     """Every seed thin, the median over seeds thick."""
-    figure = Figure(figsize=(10.5, 4.4), dpi=130, layout="constrained")
+    figure = Figure(figsize=(10.5, 4.4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     by_steps, by_seconds = figure.subplots(1, 2, sharey=True)
     for side, color in zip(summary.sides, COLORS, strict=False):

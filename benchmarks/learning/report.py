@@ -73,7 +73,7 @@ def write_report(
     for summary in summaries:
         report.cases[summary.case] = _merged(report.cases.get(summary.case), summary)
         draw_case(report.cases[summary.case], folder / f"learning_{summary.case}.png")
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    path.write_bytes(msgspec.json.encode(report) + b"\n")
     (folder / "learning.md").write_text("\n".join(_document(report)) + "\n", encoding="utf-8")
 
 

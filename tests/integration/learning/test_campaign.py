@@ -12,6 +12,7 @@ from benchmarks.learning.report import Report
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.timeout(300),  # several processes load torch, one after the other
     # Box2D's bindings warn while they are loaded, and crash if that becomes an error.
     pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning"),
 ]
