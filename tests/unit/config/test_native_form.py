@@ -154,7 +154,11 @@ def test_aliases_are_read_as_the_name_they_stand_for_and_say_so(load, alias, nam
         ),
         ({"observation_space": {"type": "ball"}}, "observation_space", "expected"),
         (
-            {"action_space": {"type": "box", "shape": [1]}},
+            {
+                "algorithm": "DQN",
+                "algorithm_parameters": {"total_timesteps": 1000},
+                "action_space": {"type": "box", "shape": [1]},
+            },
             "action_space",
             "needs Discrete actions",
         ),
@@ -289,5 +293,5 @@ def test_total_timesteps_without_a_schedule_is_declared_to_have_no_effect(load):
     """Nothing known is silently ignored."""
     config = load({"training": {"total_timesteps": 100_000}})
     assert config.notices == (
-        'training.total_timesteps: not applicable: only a "linear" learning_rate_schedule reads it',
+        'training.total_timesteps: not applicable: only a "linear" schedule reads it',
     )
