@@ -244,12 +244,12 @@ def test_training_through_restarts_is_that_without_any_to_the_last_bit(
     assert original.export().weights.digest() == restarted.export().weights.digest()
 
 
+@pytest.mark.parametrize("switch", sorted(SWITCHES))
 @given(
-    switch=st.sampled_from(sorted(SWITCHES)),
-    before=st.lists(st.integers(30, 80), max_size=5),
-    trials=st.lists(st.integers(1, 300), min_size=1, max_size=3),
+    before=st.lists(st.integers(30, 80), min_size=1, max_size=5),
+    trials=st.lists(st.integers(30, 300), min_size=1, max_size=3),
 )
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=4)
 def test_trial_updates_are_undone_by_loading_the_state_before_them(
     switch: str, before: list[int], trials: list[int]
 ) -> None:
@@ -321,23 +321,58 @@ def test_what_would_fail_a_later_update_fails_the_one_that_brings_it(place: str)
     assert len(dqn.buffer) == 0
 
 
-def test_an_update_that_is_interrupted_leaves_everything_as_before() -> None:
+@pytest.mark.parametrize("switch", sorted(SWITCHES))
+def test_an_update_that_is_interrupted_leaves_everything_as_before(switch: str) -> None:
     """Also by what is no Exception: a stop in the middle of it."""
 
     class Interrupted(DQN):
-        def _step(self, learning_rate: float) -> torch.Tensor:
-            norm = super()._step(learning_rate)
-            if self.n_updates == 5:
-                raise KeyboardInterrupt
-            return norm
+        stops = False
 
-    dqn = observe_all(Interrupted(SPEC, SMALL, seed=0), batch_of(0))
-    before = dqn.state()
+        def _step(self, learning_rate: float) -> torch.Tensor:
+            if self.stops and self.n_updates % 7 == 5:
+                raise KeyboardInterrupt
+            return super()._step(learning_rate)
+
+    parameters = make_dqn(**SWITCHES[switch])._parameters
+    dqn, undisturbed = Interrupted(SPEC, parameters, seed=1), DQN(SPEC, parameters, seed=1)
+    for one in (dqn, undisturbed):
+        observe_all(one, batch_of(0, steps=160)).update()
+    before, retained = dqn.state(), dqn.retained
+    dqn.stops = True
     with pytest.raises(KeyboardInterrupt):
-        dqn.update()
+        observe_all(dqn, batch_of(1)).update()
     assert_same_state(dqn.state(), before)
-    assert len(dqn.buffer) == 0
+    assert dqn.retained == retained
     assert dqn.ready()
+    dqn.stops = False
+    dqn.discard()
+    for seed in (1, 2):
+        reports = [observe_all(one, batch_of(seed)).update() for one in (dqn, undisturbed)]
+        assert reports[0] == reports[1]
+    assert_same_state(dqn.state(), undisturbed.state())
+
+
+def test_observations_are_normalised_by_all_that_were_taken_in() -> None:
+    """Also by those that the buffer has let go; what was drawn is as agents see it."""
+    dqn = make_dqn(normalize_observations=True, clip_observations=1.5)
+    seen = []
+    for seed in range(6):
+        samples = batch_of(seed, steps=60)
+        seen += [sample.trajectory.observations for sample in samples]
+        observe_all(dqn, samples).update()
+    rows = np.concatenate(seen).astype(float)
+    normalization = dqn.export().extras.normalization
+    assert normalization is not None
+    np.testing.assert_allclose(normalization.mean, rows.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(normalization.scale, 1 / rows.std(axis=0), rtol=1e-5)
+    slots = dqn.buffer.draw(500, torch.Generator().manual_seed(0))
+    raw, drawn = dqn.buffer.gather(slots), dqn._gather(slots)
+    for before, after in (
+        (raw.observations, drawn.observations),
+        (raw.next_observations, drawn.next_observations),
+    ):
+        expected = (before.numpy() - rows.mean(axis=0)) / rows.std(axis=0)
+        np.testing.assert_allclose(after.numpy(), expected.clip(-1.5, 1.5), atol=1e-4)
 
 
 def test_prioritised_replay_goes_on_after_a_restart_with_all_priorities_new() -> None:
