@@ -163,7 +163,9 @@ class PPO:
         )
         self.actor, self.critic = self._networks.actor, self._networks.critic
         self._distribution = make_distribution(spec.actions, self.actor)
-        self._optimizer = Optimizer((self.actor, self.critic))
+        self._optimizer = Optimizer(
+            (self.actor, self.critic), learning_rate=parameters.learning_rate
+        )
         self._statistics = {"observations": RunningMeanStd(obs_dim), "returns": RunningMeanStd(1)}
         self._num_timesteps = 0
         self._n_updates = 0  # epochs; Stable-Baselines3 calls them so
