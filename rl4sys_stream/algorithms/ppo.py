@@ -35,6 +35,7 @@ from rl4sys_stream.algorithms.base import AlgorithmState, PolicyExport, Sample, 
 from rl4sys_stream.algorithms.checkpoint import check_fits
 from rl4sys_stream.algorithms.distributions import ActionDistribution, make_distribution
 from rl4sys_stream.algorithms.export import export_policy
+from rl4sys_stream.algorithms.lag import describe_lag
 from rl4sys_stream.algorithms.networks import ActorCritic
 from rl4sys_stream.algorithms.normalize import RunningMeanStd, discounted_returns, scale_rewards
 from rl4sys_stream.algorithms.optimizer import Optimizer
@@ -332,7 +333,7 @@ class PPO:
             "train/learning_rate": self._learning_rates()[0],
             "train/clip_range": self._clip_range(),
             "train/n_updates": float(self._n_updates),
-            **_describe_lag(self._samples),
+            **describe_lag(self._samples),
         }
 
     def _check_finite(self, metrics: dict[str, float]) -> None:
@@ -391,16 +392,3 @@ def _explained_variance(values: Tensor, returns: Tensor) -> float:
     if variance == 0.0:
         return 0.0
     return 1.0 - float((returns - values).var(correction=0)) / variance
-
-
-def _describe_lag(samples: Sequence[Sample]) -> dict[str, float]:
-    """The distribution of the policy lag over steps: its quantiles are lags that occurred."""
-    steps = [len(sample.trajectory.actions) for sample in samples]
-    lags = np.repeat([sample.lag for sample in samples], steps)
-    median, ninth_decile = np.quantile(lags, (0.5, 0.9), method="inverted_cdf")
-    return {
-        "policy/lag_mean": float(lags.mean()),
-        "policy/lag_p50": float(median),
-        "policy/lag_p90": float(ninth_decile),
-        "policy/lag_max": float(lags.max()),
-    }
