@@ -14,11 +14,10 @@ Policy Optimization; each is marked where it happens:
  5. Optionally values are clipped, and epochs end early, both as in Stable-Baselines3; but the KL
     that lagging data brings along does not count towards the early end.
  6. The joint gradient of actor and critic is clipped by its norm.
- 7. Optionally, V-trace corrects the advantages and values of lagging steps (vtrace.py). The
-    clipped ratio stays that of departure 1, whose range binds the learner to the policy that
-    acted: under lag, several updates share what is one update's way without. A range around the
-    learner's own policy before each update (Hilton, Cobbe, Schulman 2021, arXiv:2110.00641) lets
-    each of them go that way before the first is seen; eight versions behind, it learned worst.
+ 7. Optionally, lagging steps are corrected: advantages and values by V-trace (vtrace.py), and the
+    range of the clipped ratio lies around a policy half-way between the one that acted and the
+    learner's before the update (`rollout.BETWEEN`), each step weighing by what that leaves out.
+    Nothing changes where nothing lags.
  8. Optionally, rewards are divided by the running deviation of the return, as in
     Stable-Baselines3's `VecNormalize`.
 """
@@ -108,6 +107,8 @@ def ppo_loss(
     if parameters.normalize_advantage and size > 1:  # departure 4
         deviation, mean = torch.std_mean(advantages)
         advantages = (advantages - mean) / (deviation + 1e-8)
+    if batch.weights is not None:
+        advantages = advantages * batch.weights  # departure 7
 
     # L^CLIP, equation 7. It has a slope only where the minimum is the unclipped term:
     # d ratio / d log-probability = ratio.
@@ -299,7 +300,7 @@ class PPO:
         return means
 
     def _initial_kl(self, rollout: Rollout) -> Tensor:
-        """Each step's approximate KL of the policy that acted to the one that is to be trained.
+        """Each step's approximate KL of what ratios are taken against to what is to be trained.
 
         Lagging data brings it along, and it is not the update's doing: counted in, it could end
         the update before its first step.
