@@ -149,6 +149,8 @@ def test_trajectories_of_all_ends_are_corrected_each_by_itself() -> None:
     """In a rollout: the learner's probabilities before the update against those logged."""
     ppo = make_ppo(3)
     trajectories = [sample.trajectory for sample in mixed_samples(5, masked=True)]
+    for part, shift in zip(trajectories, (-2.0, 0.0, 0.5, -0.3), strict=True):
+        part.log_probs[:] += np.float32(shift)
     correction = Correction(ppo._log_probs, rho_bar=1.5, c_bar=0.7)
     rollout = make_rollout(
         trajectories, ppo.critic, None, gamma=0.97, gae_lambda=0.9, correction=correction
