@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rl4sys_stream.algorithms.base import AlgorithmState, PolicyExport, Sample, UpdateReport
 from rl4sys_stream.algorithms.checkpoint import check_fits
+from rl4sys_stream.algorithms.lag import describe_lag
 from rl4sys_stream.algorithms.normalize import RunningMeanStd
 from rl4sys_stream.algorithms.replay_buffer import ReplayBuffer, Transitions
 from rl4sys_stream.config.hyperparameters import OffPolicyParameters
@@ -158,14 +159,11 @@ class OffPolicy(ABC):
 
     def _describe(self) -> dict[str, float]:
         """The metrics that are not the gradient steps'."""
-        lags = np.array([sample.lag for sample in self._samples])
-        steps = np.array([len(sample.trajectory.actions) for sample in self._samples])
         return {
             "train/learning_rate": self._cadence.learning_rate_at(self.num_timesteps),
             "train/n_updates": float(self.n_updates),
             "replay/size": float(len(self.buffer)),
-            "policy/lag_mean": float(np.average(lags, weights=steps)),
-            "policy/lag_max": float(lags.max()),
+            **describe_lag(self._samples),
         }
 
     def _check_finite(self, metrics: dict[str, float]) -> None:

@@ -144,6 +144,8 @@ def test_before_learning_starts_versions_differ_in_their_exploration_alone() -> 
         "train/n_updates",
         "replay/size",
         "policy/lag_mean",
+        "policy/lag_p50",
+        "policy/lag_p90",
         "policy/lag_max",
     }
     second = dqn.export()
