@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rl4sys_stream.errors import NonFiniteError
+
 __all__ = ["Priorities"]
 
 FAN_OUT: Final = 128
@@ -133,8 +135,13 @@ class Priorities:
         Args:
             slots: What `draw` gave.
             errors: float32 [B, 1].
+
+        Raises:
+            NonFiniteError: If one is not finite; nothing was changed.
         """
         magnitudes = errors.abs().double().numpy()[:, 0] + MIN_ERROR
+        if not np.isfinite(magnitudes).all():
+            raise NonFiniteError("a temporal-difference error became infinite or NaN")
         self.largest = max(self.largest, float(magnitudes.max()))
         nodes = slots.numpy()
         self._levels[0][nodes] = magnitudes**self._alpha

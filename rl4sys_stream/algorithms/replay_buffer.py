@@ -11,7 +11,7 @@ that came in can be taken back by `rewind`.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl4sys_stream.algorithms.n_step import n_step_returns
-from rl4sys_stream.errors import ConfigError
+from rl4sys_stream.errors import ConfigError, NonFiniteError
 from rl4sys_stream.wire.trajectory import End, Trajectory
 
 __all__ = ["ReplayBuffer", "Transitions"]
@@ -60,6 +60,21 @@ class Transitions:
     discounts: Tensor
     next_observations: Tensor
     next_masks: Tensor | None
+
+    def minibatches(self, size: int) -> Iterator["Transitions"]:
+        """Consecutive parts of `size` transitions each, as views."""
+        parts = len(self.actions) // size
+        columns = zip(
+            torch.split(self.observations, size),
+            torch.split(self.actions, size),
+            torch.split(self.returns, size),
+            torch.split(self.discounts, size),
+            torch.split(self.next_observations, size),
+            [None] * parts if self.next_masks is None else torch.split(self.next_masks, size),
+            strict=True,
+        )
+        for column in columns:
+            yield Transitions(*column)
 
 
 @dataclass(slots=True)
@@ -219,9 +234,15 @@ class ReplayBuffer:
             self._mark_before = oldest.mark
 
     def append(self, trajectory: Trajectory) -> None:
-        """Put a trajectory behind the newest."""
-        self.mark = _chain(self.mark, trajectory)
-        self._store(trajectory, self.mark)
+        """Put a trajectory behind the newest.
+
+        Raises:
+            NonFiniteError: If a sum of its rewards is not finite: it would be drawn at any time
+                later, when nobody could tell any more where it came from. Nothing was changed.
+        """
+        mark = _chain(self.mark, trajectory)
+        self._store(trajectory, mark)
+        self.mark = mark
 
     def refill(self, trajectories: Sequence[Trajectory], mark: int) -> None:
         """Hold `trajectories`, the newest ones before `mark`, oldest first, and nothing else."""
@@ -264,6 +285,8 @@ class ReplayBuffer:
         self.reserve([trajectory])
         steps, ring = len(trajectory.actions), self._steps
         returns, hops = n_step_returns(trajectory.rewards, self._n_step, self._gamma)
+        if not np.isfinite(returns).all():
+            raise NonFiniteError(f"the rewards of {self._n_step} steps became infinite or NaN")
         discounts = np.power(self._gamma, hops)
         row = self._rows.stop + np.arange(steps)
         after = row + hops

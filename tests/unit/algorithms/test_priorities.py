@@ -23,7 +23,7 @@ def make(slots: int, positions: range, alpha: float = 1.0) -> Priorities:
 
 def leaves(priorities: Priorities) -> list[float]:
     """The priority of each slot."""
-    return priorities._levels[0].tolist()
+    return [float(priority) for priority in priorities._levels[0]]
 
 
 @pytest.mark.parametrize("slots", [1, 7, FAN_OUT, FAN_OUT + 1, 5 * FAN_OUT**2 + 3])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rl4sys_stream.algorithms.replay_buffer import ReplayBuffer, Transitions
-from rl4sys_stream.errors import ConfigError
+from rl4sys_stream.errors import ConfigError, NonFiniteError
 from rl4sys_stream.wire.trajectory import End, Trajectory
 from tests.unit.algorithms.samples import N_ACTIONS, OBS_DIM, random_trajectory
 
@@ -230,6 +230,17 @@ def test_memory_is_bounded_by_capacity_and_headroom() -> None:
         buffer.evict()
         assert len(buffer) <= 100
     assert buffer.slots == slots == 140
+
+
+def test_sums_of_rewards_that_are_not_finite_are_refused() -> None:
+    """Two finite rewards may add up to none."""
+    buffer = fill(make_buffer(n_step=2), trajectories(0, [4]))
+    (part,) = trajectories(1, [4])
+    part.rewards[:] = 3e38
+    with pytest.raises(NonFiniteError, match="rewards of 2 steps became infinite"):
+        buffer.append(part)
+    assert_holds(buffer, trajectories(0, [4]), n_step=2)
+    assert buffer.mark == fill(make_buffer(), trajectories(0, [4])).mark
 
 
 def test_continuous_actions_are_vectors() -> None:
