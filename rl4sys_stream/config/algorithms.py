@@ -66,7 +66,7 @@ PPO: Final = AlgorithmDefinition(
     name="PPO",
     parameters=PPOParameters,
     factory="rl4sys_stream.algorithms.ppo:PPO",
-    actions=("Discrete",),
+    actions=("Discrete", "MultiDiscrete", "MultiBinary", "Box"),
     on_policy=True,
 )
 
