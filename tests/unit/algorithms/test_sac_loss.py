@@ -144,7 +144,8 @@ def plain_draw(outputs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         normal, torch.distributions.TanhTransform(cache_size=1)
     )
     actions = torch.tanh(means + normal.stddev * noise)
-    return actions, squashed.log_prob(actions).sum(dim=1, keepdim=True)
+    each: Tensor = squashed.log_prob(actions)  # type: ignore[no-untyped-call]
+    return actions, each.sum(dim=1, keepdim=True)
 
 
 @given(seed=st.integers(0, 10_000), log_std=st.floats(-2.0, 3.0), ent_coef=st.floats(0.0, 2.0))
@@ -169,7 +170,7 @@ def test_the_actors_slopes_are_those_of_autograd(
     actions, log_probs = plain_draw(wide, noise.double())
     inputs = torch.cat((observations.double(), actions), dim=1)
     first, second = (network.double()(inputs) for network in plain_critics(critics))
-    (ent_coef * log_probs - torch.min(first, second)).mean().backward()  # type: ignore[no-untyped-call]
+    (ent_coef * log_probs - torch.min(first, second)).mean().backward()
     assert wide.grad is not None
     settled = ((first - second).abs() > DECISIVE)[:, 0] & (actions.abs() < 1 - 1e-9).all(dim=1)
     torch.testing.assert_close(ours[settled], wide.grad.float()[settled], rtol=1e-3, atol=1e-5)
@@ -317,7 +318,8 @@ def test_steps_equal_those_of_stable_baselines3(
     for plain, critic in zip(plain_critics(ours.critics), theirs.critic.q_networks, strict=True):
         critic.load_state_dict(plain.state_dict())
     theirs.critic_target.load_state_dict(theirs.critic.state_dict())
-    draws, queued = Draws(ours), []
+    queued: list[Tensor] = []
+    draws = Draws(ours)
     report = ours.update()
 
     def sample(size: int, env: object) -> object:
