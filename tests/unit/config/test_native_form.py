@@ -154,7 +154,11 @@ def test_aliases_are_read_as_the_name_they_stand_for_and_say_so(load, alias, nam
         ),
         ({"observation_space": {"type": "ball"}}, "observation_space", "expected"),
         (
-            {"action_space": {"type": "box", "shape": [1]}},
+            {
+                "algorithm": "DQN",
+                "algorithm_parameters": {"total_timesteps": 1000},
+                "action_space": {"type": "box", "shape": [1]},
+            },
             "action_space",
             "needs Discrete actions",
         ),

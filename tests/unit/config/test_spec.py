@@ -114,8 +114,8 @@ def test_differences_are_dotted_paths():
 
 def test_actions_that_the_algorithm_cannot_choose_are_refused():
     """In words, with the kinds that it can."""
-    with pytest.raises(ConfigError, match=r"PPO needs Discrete actions, not Box") as caught:
-        replace(LUNAR, action_space=Box((2,)))
+    with pytest.raises(ConfigError, match=r"DQN needs Discrete actions, not Box") as caught:
+        replace(LUNAR, algorithm="DQN", action_space=Box((2,)))
     assert caught.value.path == "action_space"
 
 
