@@ -125,7 +125,7 @@ def actor_slopes(draw: Draw, value_slopes: Tensor, ent_coef: Tensor) -> Tensor:
 class TwinCritics:
     """Two networks from observations and actions to values, of which the smaller value counts.
 
-    Fujimoto, van Hoof, Meger 2018 (arXiv:1802.09477), clipped double Q-learning.
+    Fujimoto et al. 2018 (arXiv:1802.09477), clipped double Q-learning.
 
     Attributes:
         vector: float32 [n], all parameters of the first network, then of the second.
