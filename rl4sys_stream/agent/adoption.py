@@ -20,7 +20,7 @@ from rl4sys_stream.agent.sender import Sender
 from rl4sys_stream.agent.session import AdoptedSession, Session
 from rl4sys_stream.agent.spool.folder import Orphans, SpoolFolder
 from rl4sys_stream.agent.spool.journal import SpoolJournal
-from rl4sys_stream.agent.spool.remains import tidy
+from rl4sys_stream.agent.spool.remains import is_blank, tidy
 from rl4sys_stream.broker.connection import AppendConnection
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import AgentHeartbeat
@@ -161,10 +161,10 @@ class Adopter:
                 folder.release()
                 continue
             if journal is None:
-                if folder.segments():
-                    folder.set_aside()
+                if is_blank(folder):
+                    folder.remove()
                 else:
-                    folder.remove()  # it died before it had written anything
+                    folder.set_aside()
                 continue
             self._adopt(folder, journal)
             return

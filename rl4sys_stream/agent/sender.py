@@ -87,6 +87,7 @@ class Sender:
         self._connected = False
         self._reoffers = session.reoffers
         self._server: str | None = None
+        self._is_replica = False
         self._look_at = self._server_known_at = 0.0
         self._unsettled = 0
         # Bytes sent in all, after each of the last entries.
@@ -156,6 +157,9 @@ class Sender:
         if not self._connected:
             self._connect()
         self._look_at_server()
+        if self._is_replica:
+            self._wait_for_primary()
+            return
         if self._reoffers != session.reoffers:
             self._reoffers = session.reoffers
             self._offer_again()
@@ -198,16 +202,27 @@ class Sender:
             return  # where this user is not told, asking on would fill the broker's log of refusals
         self._look_at = now + self._settings.heartbeat_s
         try:
-            server = server_identity(self._connection.info(*IDENTITY_SECTIONS))
+            info = self._connection.info(*IDENTITY_SECTIONS)
+            server, self._is_replica = server_identity(info), info.get("role") == "slave"
         except BrokerUnavailableError:
             raise
         except BrokerError:
-            server = ""
+            server, self._is_replica = "", False
         if self._server is not None and self._server != server:
             self._session.server_changes += 1
             self._offer_again()
         self._server = server
         self._server_known_at = now
+
+    def _wait_for_primary(self) -> None:
+        """Send nothing to a replica: one that takes writes loses them with its next copy."""
+        error = BrokerUnsuitableError(
+            "the broker is a replica, read-only or about to lose what it is sent; use the "
+            "primary's URL"
+        )
+        self._session.last_error = str(error)
+        self._state("refusing", logging.ERROR, error=error)
+        self._pause(self._backoff.next_s())
 
     def _offer_again(self) -> None:
         count = len(self._answered)

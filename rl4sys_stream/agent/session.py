@@ -54,8 +54,8 @@ class Session:
         reoffers: Raised by one when everything that the sender retains is to be offered again.
         refresher_state: "connecting", "up" or "down".
         sender_state: "connecting", "up", "down", "paused" (high water), "refusing" (entries are
-            refused), "spool_failing" (numbers cannot be written down) or "closed". Written by the
-            sender, like the next three.
+            refused, or the broker is a replica), "spool_failing" (numbers cannot be written
+            down) or "closed". Written by the sender, like the next three.
         floor: Lowest number that is still offered.
         resent: Entries offered again after the broker had answered them.
         server_changes: Times that another server answered the sender, or the same in another role.

@@ -1,10 +1,12 @@
-"""Running mean and variance of the observations, and the normalisation that is published.
+"""Running statistics of observations and returns, and what is normalised by them.
 
 Chan, Golub, LeVeque 1979: Updating Formulae and a Pairwise Algorithm for Computing Sample
 Variances, equation 2.1. Statistics are float64; what acts on observations is float32, the same
-numbers in the learner and in the agents.
+numbers in the learner and in the agents. Rewards are scaled in the learner alone.
 """
 
+import math
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from rl4sys_stream.errors import NonFiniteError
 from rl4sys_stream.policy.extras import ObservationNormalization
 
-__all__ = ["EPSILON", "RunningMeanStd", "normalize"]
+__all__ = ["EPSILON", "RunningMeanStd", "discounted_returns", "normalize", "scale_rewards"]
 
 EPSILON: Final = 1e-8
 """Added to the variance, so that a constant element gets a finite scale."""
@@ -35,8 +37,8 @@ class RunningMeanStd:
         self.variance: NDArray[np.float64] = np.ones(dim)
         self.count = 0
 
-    def update(self, rows: NDArray[np.float32]) -> None:
-        """Take in `rows`, float32 [N, dim], N >= 1.
+    def update(self, rows: NDArray[np.float32] | NDArray[np.float64]) -> None:
+        """Take in `rows`, [N, dim], N >= 1.
 
         Raises:
             NonFiniteError: If one is not finite; nothing was changed.
@@ -44,7 +46,9 @@ class RunningMeanStd:
         batch = rows.astype(np.float64)
         batch_mean, batch_variance = batch.mean(axis=0), batch.var(axis=0)
         if not np.isfinite(batch_mean).all():
-            raise NonFiniteError("an observation is not finite; its statistics were left as before")
+            raise NonFiniteError(
+                "an observation or a reward is not finite; its statistics were left as before"
+            )
         total = self.count + len(batch)
         delta = batch_mean - self.mean
         squares = self.variance * self.count + batch_variance * len(batch)
@@ -69,3 +73,26 @@ def normalize(
     scaled = (observations - normalization.mean) * normalization.scale
     clipped: NDArray[np.float32] = scaled.clip(-normalization.clip, normalization.clip)
     return clipped
+
+
+def discounted_returns(rewards: NDArray[np.float32], gamma: float) -> NDArray[np.float64]:
+    """The running return R_t = γ R_{t-1} + r_t of one trajectory, float64 [T], from R_{-1} = 0.
+
+    Stable-Baselines3's `VecNormalize` sums so from the beginning of each episode. Here it is from
+    that of each trajectory: of a long episode the parts may come from anywhere and in any order,
+    and after 1/(1 - γ) steps a return has forgotten what it began with.
+
+    Args:
+        rewards: float32 [T], as the application gave them.
+        gamma: Discount.
+    """
+    sums = accumulate(rewards.tolist(), lambda before, reward: gamma * before + reward)
+    return np.fromiter(sums, np.float64, len(rewards))
+
+
+def scale_rewards(
+    rewards: NDArray[np.float32], returns: RunningMeanStd, clip: float
+) -> NDArray[np.float32]:
+    """`rewards`, float32 [T], in deviations of the return, not shifted, within ±`clip`."""
+    scale = 1.0 / math.sqrt(float(returns.variance[0]) + EPSILON)
+    return (rewards.astype(np.float64) * scale).clip(-clip, clip).astype(np.float32)

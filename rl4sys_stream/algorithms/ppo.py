@@ -1,4 +1,4 @@
-"""Proximal policy optimisation for discrete actions with masks.
+"""Proximal policy optimisation: one choice, several, with masks, or real-valued actions.
 
 Schulman, Wolski, Dhariwal, Radford, Klimov: Proximal Policy Optimization Algorithms, 2017
 (arXiv:1707.06347). Read from top to bottom: the loss, the update, resuming. Departures from the
@@ -14,6 +14,13 @@ Policy Optimization; each is marked where it happens:
  5. Optionally values are clipped, and epochs end early, both as in Stable-Baselines3; but the KL
     that lagging data brings along does not count towards the early end.
  6. The joint gradient of actor and critic is clipped by its norm.
+ 7. Optionally, V-trace corrects the advantages and values of lagging steps (vtrace.py). The
+    clipped ratio stays that of departure 1, whose range binds the learner to the policy that
+    acted: under lag, several updates share what is one update's way without. A range around the
+    learner's own policy before each update (Hilton, Cobbe, Schulman 2021, arXiv:2110.00641) lets
+    each of them go that way before the first is seen; eight versions behind, it learned worst.
+ 8. Optionally, rewards are divided by the running deviation of the return, as in
+    Stable-Baselines3's `VecNormalize`.
 """
 
 from collections.abc import Sequence
@@ -26,26 +33,25 @@ from torch import Tensor
 
 from rl4sys_stream.algorithms.base import AlgorithmState, PolicyExport, Sample, UpdateReport
 from rl4sys_stream.algorithms.checkpoint import check_fits
+from rl4sys_stream.algorithms.distributions import ActionDistribution, make_distribution
 from rl4sys_stream.algorithms.export import export_policy
-from rl4sys_stream.algorithms.networks import MLP, make_actor, make_critic
-from rl4sys_stream.algorithms.normalize import RunningMeanStd
-from rl4sys_stream.algorithms.rollout import Rollout, make_rollout
+from rl4sys_stream.algorithms.networks import ActorCritic
+from rl4sys_stream.algorithms.normalize import RunningMeanStd, discounted_returns, scale_rewards
+from rl4sys_stream.algorithms.optimizer import Optimizer
+from rl4sys_stream.algorithms.rollout import Correction, Rollout, make_rollout
 from rl4sys_stream.config import ClientSpec, PPOParameters
-from rl4sys_stream.errors import ConfigError, NonFiniteError, UsageError, WireFormatError
+from rl4sys_stream.errors import NonFiniteError, UsageError, WireFormatError
 from rl4sys_stream.policy.extras import ObservationNormalization
-from rl4sys_stream.spaces import Discrete, flat_dim
+from rl4sys_stream.spaces import flat_dim
 from rl4sys_stream.wire.trajectory import Trajectory
 
-__all__ = ["MAX_TRAJECTORIES", "PPO", "LossGradient", "log_policy", "ppo_loss"]
-
-ADAM_EPSILON: Final = 1e-5
-"""As in OpenAI's baselines and Stable-Baselines3; torch's own default is 1e-8."""
+__all__ = ["MAX_TRAJECTORIES", "PPO", "LossGradient", "ppo_loss"]
 
 MAX_TRAJECTORIES: Final = 4000
 """An update consumes no more than this, since one commit has to settle them all."""
 
-FORBIDDEN_LOGIT: Final = -1e9
-"""Finite, so that 0 · log 0 is 0 in the entropy; its exponential is exactly 0."""
+MAX_LOG_RATIO: Final = 20.0
+"""Ratios are cut at e to this. No honest step comes near; a corrupt one must not overflow."""
 
 KL_TOLERANCE: Final = 1.5
 """Epochs end when the approximate KL has grown by `target_kl` times this (Stable-Baselines3)."""
@@ -61,64 +67,54 @@ LOSS_METRICS: Final = (
 """What `ppo_loss` measures, in the order in which it returns it."""
 
 
-def log_policy(logits: Tensor, masks: Tensor | None) -> Tensor:
-    """Log-probabilities float32 [B, n_actions]; forbidden actions have probability 0."""
-    if masks is not None:
-        logits = logits.masked_fill(~masks, FORBIDDEN_LOGIT)  # departure 3
-    return torch.log_softmax(logits, dim=1)
-
-
 @dataclass(frozen=True, slots=True)
 class LossGradient:
     """Where the loss of one minibatch of B steps falls, and what it is made of.
 
     Attributes:
-        logits: float32 [B, n_actions], the derivative of the loss by the actor's outputs.
+        outputs: float32 [B, outputs], the derivative of the loss by the actor's outputs.
         values: float32 [B, 1], the derivative of the loss by the critic's outputs.
         metrics: float32 [6], see `LOSS_METRICS`.
     """
 
-    logits: Tensor
+    outputs: Tensor
     values: Tensor
     metrics: Tensor
 
 
 def ppo_loss(
-    logits: Tensor, values: Tensor, batch: Rollout, parameters: PPOParameters
+    policy: ActionDistribution,
+    values: Tensor,
+    batch: Rollout,
+    parameters: PPOParameters,
+    clip: float,
 ) -> LossGradient:
     """The objective of the paper's equation 9, negated, each term with its derivative.
 
-    Written out, since autograd takes three times as long as this arithmetic.
-
     Args:
-        logits: float32 [B, n_actions], the actor's outputs for `batch.observations`.
-        values: float32 [B, 1], the critic's.
+        policy: The actor's outputs for `batch.observations`, at `batch.actions`.
+        values: float32 [B, 1], the critic's outputs.
         batch: B steps.
-        parameters: Ranges and weights of the terms.
+        parameters: Weights of the terms, and the range of values.
+        clip: The present `clip_range`.
     """
-    size, clip = len(logits), parameters.clip_range
-    log_pi = log_policy(logits, batch.masks)
-    pi = log_pi.exp()
-    log_ratio = log_pi.gather(1, batch.actions) - batch.log_probs  # [B, 1], departure 1
+    size = len(values)
+    # [B, 1], departure 1
+    log_ratio = (policy.log_probs - batch.log_probs).clamp_(max=MAX_LOG_RATIO)
     ratio = log_ratio.exp()
 
     advantages = batch.advantages
     if parameters.normalize_advantage and size > 1:  # departure 4
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        deviation, mean = torch.std_mean(advantages)
+        advantages = (advantages - mean) / (deviation + 1e-8)
 
     # L^CLIP, equation 7. It has a slope only where the minimum is the unclipped term:
-    # d ratio / d logits = ratio (onehot(action) - pi).
+    # d ratio / d log-probability = ratio.
     unclipped, clipped = advantages * ratio, advantages * ratio.clamp(1.0 - clip, 1.0 + clip)
     policy_loss = -torch.min(unclipped, clipped).mean()
-    slope = unclipped * (unclipped <= clipped) / -size
-    by_logits = (-slope * pi).scatter_add_(1, batch.actions, slope)
-
-    # The negative entropy Σ pi log pi, whose derivative is pi (log pi - Σ pi log pi).
-    information = pi * log_pi
-    each_entropy_loss = information.sum(dim=1, keepdim=True)
-    entropy_loss = each_entropy_loss.mean()
-    if parameters.ent_coef:
-        by_logits += (information - pi * each_entropy_loss) * (parameters.ent_coef / size)
+    by_log_probs = unclipped * (unclipped <= clipped) / -size
+    entropy_loss = policy.entropy_losses.mean()
+    by_outputs = policy.gradient(by_log_probs, parameters.ent_coef / size)
 
     # L^VF; departure 5 is the clipping, without the maximum that OpenAI's baselines take.
     limit = parameters.clip_range_vf
@@ -131,18 +127,19 @@ def ppo_loss(
         by_values *= change.abs() <= limit
 
     loss = policy_loss + parameters.ent_coef * entropy_loss + parameters.vf_coef * value_loss
-    clip_fraction = ((ratio - 1.0).abs() > clip).float().mean()
-    approx_kl = (ratio - 1.0 - log_ratio).mean()  # Schulman 2020, Approximating KL: k3
+    excess = ratio - 1.0
+    clip_fraction = (excess.abs() > clip).float().mean()
+    approx_kl = (excess - log_ratio).mean()  # Schulman 2020, Approximating KL: k3
     metrics = (loss, policy_loss, value_loss, entropy_loss, clip_fraction, approx_kl)
-    return LossGradient(by_logits, by_values, torch.stack(metrics))
+    return LossGradient(by_outputs, by_values, torch.stack(metrics))
 
 
 class PPO:
-    """PPO as `base.Algorithm` has it. The actor and the critic share nothing.
+    """PPO as `base.Algorithm` has it.
 
     Attributes:
-        actor: From observations to logits.
-        critic: From observations to values.
+        actor: From observations to the outputs of `distributions.make_distribution`.
+        critic: From what it shares with the actor, or from observations, to values.
     """
 
     def __init__(self, spec: ClientSpec, parameters: PPOParameters, *, seed: int) -> None:
@@ -152,20 +149,22 @@ class PPO:
             spec: The client's spaces and network.
             parameters: Hyperparameters; `parameters.seed` is the caller's to resolve.
             seed: Of the weights and of the order of minibatches.
-
-        Raises:
-            ConfigError: If the action space is not discrete.
         """
-        if not isinstance(spec.action_space, Discrete):
-            raise ConfigError("PPO needs a discrete action space", path="action_space")
         self._parameters = parameters
         self._generator = torch.Generator().manual_seed(seed)
+        self._squash = spec.actions.squash
         obs_dim = flat_dim(spec.observation_space)
-        self.actor = make_actor(obs_dim, spec.action_space.n, spec.network, self._generator)
-        self.critic = make_critic(obs_dim, spec.network, self._generator)
-        self._networks = (self.actor, self.critic)
-        self._optimizer = _make_adam(self._networks)
-        self._statistics = RunningMeanStd(obs_dim)
+        self._networks = ActorCritic(
+            obs_dim,
+            spec.actions.choices or spec.actions.dim,
+            spec.network,
+            self._generator,
+            log_std_init=parameters.log_std_init if spec.actions.continuous else None,
+        )
+        self.actor, self.critic = self._networks.actor, self._networks.critic
+        self._distribution = make_distribution(spec.actions, self.actor)
+        self._optimizer = Optimizer((self.actor, self.critic))
+        self._statistics = {"observations": RunningMeanStd(obs_dim), "returns": RunningMeanStd(1)}
         self._num_timesteps = 0
         self._n_updates = 0  # epochs; Stable-Baselines3 calls them so
         self._samples: list[Sample] = []
@@ -219,23 +218,48 @@ class PPO:
         return report
 
     def _make_rollout(self) -> Rollout:
+        """Statistics first, so that what is trained is what will be published.
+
+        The logged log-probabilities are those of the older statistics, and the ratios say so.
+        """
+        parameters = self._parameters
         trajectories = [sample.trajectory for sample in self._samples]
-        if self._parameters.normalize_observations:
-            # Before training, so that what is trained is what will be published. The logged
-            # log-probabilities are those of the older statistics, and the ratios say so.
-            self._statistics.update(np.concatenate([t.observations for t in trajectories]))
+        if parameters.normalize_observations:
+            seen = np.concatenate([t.observations for t in trajectories])
+            self._statistics["observations"].update(seen)
+        if parameters.normalize_rewards:
+            trajectories = self._scale_rewards(trajectories)
         return make_rollout(
             trajectories,
-            self.critic,
+            self._networks.values,
             self._normalization(),
-            gamma=self._parameters.gamma,
-            gae_lambda=self._parameters.gae_lambda,
+            gamma=parameters.gamma,
+            gae_lambda=parameters.gae_lambda,
+            correction=Correction(self._log_probs, parameters.rho_bar, parameters.c_bar)
+            if parameters.vtrace
+            else None,
+            squash=self._squash,
         )
+
+    def _scale_rewards(self, trajectories: list[Trajectory]) -> list[Trajectory]:
+        """By the statistics of the returns, these included; departure 8."""
+        parameters, statistics = self._parameters, self._statistics["returns"]
+        returns = [discounted_returns(t.rewards, parameters.gamma) for t in trajectories]
+        statistics.update(np.concatenate(returns)[:, None])
+        return [
+            replace(t, rewards=scale_rewards(t.rewards, statistics, parameters.clip_rewards))
+            for t in trajectories
+        ]
 
     def _normalization(self) -> ObservationNormalization | None:
         if not self._parameters.normalize_observations:
             return None
-        return self._statistics.normalization(self._parameters.clip_observations)
+        return self._statistics["observations"].normalization(self._parameters.clip_observations)
+
+    @torch.no_grad()
+    def _log_probs(self, observations: Tensor, actions: Tensor, masks: Tensor | None) -> Tensor:
+        """Log-probabilities float32 [N, 1] of the policy as it is now."""
+        return self._distribution(self.actor(observations), actions, masks).log_probs
 
     def _train(self, rollout: Rollout) -> dict[str, float]:
         """Descend, and average the metrics as Stable-Baselines3 does (approx_kl: last epoch)."""
@@ -244,15 +268,17 @@ class PPO:
         limit = float("inf") if target_kl is None else KL_TOLERANCE * target_kl
         if target_kl is not None:
             rollout = replace(rollout, initial_kl=self._initial_kl(rollout))
-        self._set_learning_rates()
+        self._optimizer.set_learning_rates(self._learning_rates())
+        clip = self._clip_range()
         epochs: list[Tensor] = []
         norms: list[Tensor] = []
         stopped = False
         while len(epochs) < parameters.n_epochs and not stopped:
             rows: list[Tensor] = []
             for batch in rollout.minibatches(parameters.batch_size, self._generator):
-                acting, valuing = (n.trace(batch.observations) for n in self._networks)
-                loss = ppo_loss(acting[-1], valuing[-1], batch, parameters)
+                trace = self._networks.trace(batch.observations)
+                policy = self._distribution(trace.actor[-1], batch.actions, batch.masks)
+                loss = ppo_loss(policy, trace.critic[-1], batch, parameters, clip)
                 rows.append(loss.metrics)
                 # Departure 5. The minibatch that shows the excess is not stepped on.
                 stopped = batch.initial_kl is not None and (
@@ -260,9 +286,8 @@ class PPO:
                 )
                 if stopped:
                     break
-                self.actor.backpropagate(acting, loss.logits)
-                self.critic.backpropagate(valuing, loss.values)
-                norms.append(self._step())
+                self._networks.backpropagate(trace, loss.outputs, loss.values)
+                norms.append(self._optimizer.step(parameters.max_grad_norm))  # departure 6
             epochs.append(torch.stack(rows))
         self._n_updates += len(epochs)
         means = dict(zip(LOSS_METRICS, torch.cat(epochs).mean(dim=0).tolist(), strict=True))
@@ -270,48 +295,42 @@ class PPO:
         means["train/grad_norm"] = float(torch.stack(norms).mean()) if norms else 0.0
         return means
 
-    @torch.no_grad()
     def _initial_kl(self, rollout: Rollout) -> Tensor:
         """Each step's approximate KL of the policy that acted to the one that is to be trained.
 
         Lagging data brings it along, and it is not the update's doing: counted in, it could end
         the update before its first step.
         """
-        log_pi = log_policy(self.actor(rollout.observations), rollout.masks)
-        log_ratio = log_pi.gather(1, rollout.actions) - rollout.log_probs
+        log_probs = self._log_probs(rollout.observations, rollout.actions, rollout.masks)
+        log_ratio = log_probs - rollout.log_probs
         return log_ratio.exp() - 1.0 - log_ratio
 
-    def _step(self) -> Tensor:
-        """One step of Adam; returns the gradient's norm before clipping, a scalar."""
-        norms = [torch.linalg.vector_norm(network.gradient) for network in self._networks]
-        norm = torch.hypot(*norms)
-        shrink = (self._parameters.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
-        for network in self._networks:
-            network.gradient.mul_(shrink)  # departure 6
-        self._optimizer.step()
-        return norm
-
-    def _set_learning_rates(self) -> None:
-        """Constant, or linear in the steps trained on: 0 from `total_timesteps` on."""
+    def _learning_rates(self) -> tuple[float, float]:
+        """The actor's and the critic's, by their schedule."""
         parameters = self._parameters
-        remaining = 1.0
-        if parameters.learning_rate_schedule == "linear" and parameters.total_timesteps:
-            remaining = max(0.0, 1.0 - self._num_timesteps / parameters.total_timesteps)
-        rates = (parameters.learning_rate, parameters.critic_learning_rate)
-        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
-            group["lr"] = remaining * (parameters.learning_rate if rate is None else rate)
+        remaining = self._remaining(parameters.learning_rate_schedule)
+        own = parameters.critic_learning_rate
+        critic = parameters.learning_rate if own is None else own
+        return remaining * parameters.learning_rate, remaining * critic
+
+    def _clip_range(self) -> float:
+        return self._remaining(self._parameters.clip_range_schedule) * self._parameters.clip_range
+
+    def _remaining(self, schedule: str) -> float:
+        """1, or falling linearly in the steps trained on: 0 from `total_timesteps` on."""
+        total = self._parameters.total_timesteps
+        if schedule != "linear" or total is None:
+            return 1.0
+        return max(0.0, 1.0 - self._num_timesteps / total)
 
     def _describe(self, rollout: Rollout) -> dict[str, float]:
         """The metrics that are not averages over minibatches."""
-        lags = np.array([sample.lag for sample in self._samples])
-        steps = np.array([len(sample.trajectory.actions) for sample in self._samples])
         return {
             "train/explained_variance": _explained_variance(rollout.values, rollout.returns),
-            "train/learning_rate": float(self._optimizer.param_groups[0]["lr"]),
-            "train/clip_range": self._parameters.clip_range,
+            "train/learning_rate": self._learning_rates()[0],
+            "train/clip_range": self._clip_range(),
             "train/n_updates": float(self._n_updates),
-            "policy/lag_mean": float(np.average(lags, weights=steps)),
-            "policy/lag_max": float(lags.max()),
+            **_describe_lag(self._samples),
         }
 
     def _check_finite(self, metrics: dict[str, float]) -> None:
@@ -319,7 +338,7 @@ class PPO:
         for name, value in metrics.items():
             if not np.isfinite(value):
                 raise NonFiniteError(f"{name} became {value}; the update was rolled back")
-        for name, tensor in self._tensors().items():
+        for name, tensor in self._optimizer.tensors().items():
             if not tensor.isfinite().all():
                 raise NonFiniteError(f"{name} became infinite or NaN; the update was rolled back")
 
@@ -332,13 +351,16 @@ class PPO:
             numbers={
                 "num_timesteps": self._num_timesteps,
                 "n_updates": self._n_updates,
-                "observations.count": self._statistics.count,
+                **{f"{name}.count": s.count for name, s in self._statistics.items()},
             },
             arrays={
-                **{name: tensor.numpy().copy() for name, tensor in self._tensors().items()},
+                **{
+                    name: tensor.numpy().copy()
+                    for name, tensor in self._optimizer.tensors().items()
+                },
                 "generator": self._generator.get_state().numpy(),
-                "observations.mean": self._statistics.mean.copy(),
-                "observations.variance": self._statistics.variance.copy(),
+                **{f"{name}.mean": s.mean.copy() for name, s in self._statistics.items()},
+                **{f"{name}.variance": s.variance.copy() for name, s in self._statistics.items()},
             },
         )
 
@@ -351,36 +373,14 @@ class PPO:
         except RuntimeError as error:
             raise WireFormatError(f"the checkpoint's generator is not usable: {error}") from None
         self._generator = generator
-        for name, tensor in self._tensors().items():
+        for name, tensor in self._optimizer.tensors().items():
             tensor.copy_(torch.tensor(state.arrays[name]))
-        self._statistics.mean = state.arrays["observations.mean"].astype(np.float64)
-        self._statistics.variance = state.arrays["observations.variance"].astype(np.float64)
-        self._statistics.count = int(state.numbers["observations.count"])
+        for name, statistics in self._statistics.items():
+            statistics.mean = state.arrays[f"{name}.mean"].astype(np.float64)
+            statistics.variance = state.arrays[f"{name}.variance"].astype(np.float64)
+            statistics.count = int(state.numbers[f"{name}.count"])
         self._num_timesteps = int(state.numbers["num_timesteps"])
         self._n_updates = int(state.numbers["n_updates"])
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """Parameters and Adam's moments by name: the tensors themselves."""
-        tensors: dict[str, Tensor] = {}
-        for network in self._networks:
-            tensors[network.prefix] = network.vector
-            for moment, tensor in self._optimizer.state[network.vector].items():
-                tensors[f"{network.prefix}.{moment}"] = tensor
-        return tensors
-
-
-def _make_adam(networks: tuple[MLP, ...]) -> torch.optim.Adam:
-    """One Adam with a group for each network, so that the critic can have a rate of its own."""
-    groups = [{"params": [network.vector]} for network in networks]
-    adam = torch.optim.Adam(groups, eps=ADAM_EPSILON, fused=True)
-    for network in networks:
-        # Adam would make these at its first step; made now, every state has the same arrays.
-        adam.state[network.vector] = {
-            "step": torch.tensor(0.0),
-            "exp_avg": torch.zeros_like(network.vector),
-            "exp_avg_sq": torch.zeros_like(network.vector),
-        }
-    return adam
 
 
 def _explained_variance(values: Tensor, returns: Tensor) -> float:
@@ -389,3 +389,16 @@ def _explained_variance(values: Tensor, returns: Tensor) -> float:
     if variance == 0.0:
         return 0.0
     return 1.0 - float((returns - values).var(correction=0)) / variance
+
+
+def _describe_lag(samples: Sequence[Sample]) -> dict[str, float]:
+    """The distribution of the policy lag over steps: its quantiles are lags that occurred."""
+    steps = [len(sample.trajectory.actions) for sample in samples]
+    lags = np.repeat([sample.lag for sample in samples], steps)
+    median, ninth_decile = np.quantile(lags, (0.5, 0.9), method="inverted_cdf")
+    return {
+        "policy/lag_mean": float(lags.mean()),
+        "policy/lag_p50": float(median),
+        "policy/lag_p90": float(ninth_decile),
+        "policy/lag_max": float(lags.max()),
+    }

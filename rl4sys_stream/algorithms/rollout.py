@@ -1,8 +1,7 @@
 """From trajectories to the columns that one update trains on."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,16 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl4sys_stream.algorithms.gae import bootstrap_value, gae
-from rl4sys_stream.algorithms.networks import MLP
 from rl4sys_stream.algorithms.normalize import normalize
+from rl4sys_stream.algorithms.vtrace import vtrace
 from rl4sys_stream.policy.extras import ObservationNormalization
+from rl4sys_stream.policy.heads import log_one_minus_tanh_squared
 from rl4sys_stream.wire.trajectory import Trajectory
 
-__all__ = ["MIN_LOG_PROB", "Rollout", "make_rollout"]
-
-MIN_LOG_PROB: Final = -20.0
-"""Logged log-probabilities are raised to this, so that no ratio exceeds e^20 and overflows. No
-honest agent draws an action of probability 2e-9; a corrupt one must not stop the learner."""
+__all__ = ["Correction", "Rollout", "make_rollout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +24,13 @@ class Rollout:
 
     Attributes:
         observations: float32 [N, obs_dim], normalised if the algorithm normalises.
-        actions: int64 [N, 1].
-        log_probs: float32 [N, 1], logged by the policies that acted.
+        actions: Raw ones: int64 [N, 1] or [N, K], or float32 [N, D].
+        log_probs: float32 [N, 1], by the policies that acted; of real vectors without what a squash
+            adds, which is the same for every policy.
         values: float32 [N, 1], by the critic before the update.
         advantages: float32 [N, 1].
-        returns: float32 [N, 1], advantages + values.
-        masks: bool [N, n_actions], True where allowed; None if everything was.
+        returns: float32 [N, 1], what the critic learns.
+        masks: bool [N, choices], True where allowed; None if everything was.
         initial_kl: float32 [N, 1], each step's share of the approximate KL before the update; None
             where nobody asks.
     """
@@ -77,37 +74,60 @@ class Rollout:
             yield Rollout(*column)
 
 
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """How steps of lagging policies are corrected by V-trace.
+
+    Attributes:
+        log_probs: From normalised observations float32 [N, obs_dim], actions and masks to the
+            log-probabilities float32 [N, 1] of the learner's policy before the update.
+        rho_bar: See `vtrace`.
+        c_bar: See `vtrace`.
+    """
+
+    log_probs: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    rho_bar: float
+    c_bar: float
+
+
 def make_rollout(
     trajectories: Sequence[Trajectory],
-    critic: MLP,
+    critic: Callable[[Tensor], Tensor],
     normalization: ObservationNormalization | None,
     *,
     gamma: float,
     gae_lambda: float,
+    correction: Correction | None = None,
+    squash: bool = False,
 ) -> Rollout:
     """The steps of all `trajectories` in their order, with advantages by `critic` as it is now.
 
     Args:
         trajectories: At least one, of one client; whole or in parts, of any lengths.
-        critic: From normalised observations to values.
+        critic: From normalised observations float32 [N, obs_dim] to values float32 [N, 1].
         normalization: What to do to observations first.
         gamma: Discount.
         gae_lambda: λ of generalised advantage estimation.
+        correction: V-trace in its place; None: every step counts as the learner's own.
+        squash: Whether the logged densities are those of tanh of the actions.
     """
     steps = sum(len(trajectory.actions) for trajectory in trajectories)
     observations = torch.from_numpy(_observations(trajectories, normalization))
-    values: NDArray[np.float32] = critic(observations).numpy()[:, 0]
-    advantages = _advantages(trajectories, values, gamma, gae_lambda)
-    log_probs = np.concatenate([trajectory.log_probs for trajectory in trajectories])
-    return Rollout(
+    values = critic(observations)
+    actions = np.concatenate([trajectory.actions for trajectory in trajectories])
+    rollout = Rollout(
         observations=observations[:steps],
-        actions=_column(np.concatenate([trajectory.actions for trajectory in trajectories])),
-        log_probs=_column(np.maximum(log_probs, np.float32(MIN_LOG_PROB))),
-        values=_column(values[:steps]),
-        advantages=_column(advantages),
-        returns=_column(advantages + values[:steps]),
+        actions=torch.from_numpy(actions.reshape(steps, -1)),
+        log_probs=_log_probs(trajectories, squash=squash),
+        values=values[:steps],
+        advantages=torch.empty(steps, 1),
+        returns=torch.empty(steps, 1),
         masks=_masks(trajectories),
     )
+    pieces = _pieces(trajectories, values.numpy()[:, 0])
+    if correction is None:
+        return _estimate(rollout, pieces, gamma, gae_lambda)
+    return _correct(rollout, pieces, gamma, gae_lambda, correction)
 
 
 def _observations(
@@ -120,46 +140,96 @@ def _observations(
     return observations if normalization is None else normalize(observations, normalization)
 
 
-def _advantages(
-    trajectories: Sequence[Trajectory],
-    values: NDArray[np.float32],
-    gamma: float,
-    gae_lambda: float,
-) -> NDArray[np.float32]:
-    """Advantages float32 [N] from values float32 [N + F], in the order of `_observations`."""
+def _log_probs(trajectories: Sequence[Trajectory], *, squash: bool) -> Tensor:
+    """Float32 [N, 1], as the policies' distributions of raw actions have them."""
+    parts = [trajectory.log_probs for trajectory in trajectories]
+    if squash:
+        # The inverse of what the policy did: ln p(tanh raw) = ln p(raw) - Σ ln(1 - tanh² raw).
+        parts = [
+            (log_probs + log_one_minus_tanh_squared(t.actions.astype(np.float64)).sum(axis=1))
+            for log_probs, t in zip(parts, trajectories, strict=True)
+        ]
+    return _column(np.concatenate(parts).astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One trajectory's place in the rollout and its values."""
+
+    place: slice
+    rewards: NDArray[np.float32]
+    values: NDArray[np.float32]
+    bootstrap: float
+
+
+def _pieces(trajectories: Sequence[Trajectory], values: NDArray[np.float32]) -> list[_Piece]:
+    """With the values, float32 [N + F], in the order of `_observations`."""
     final_values = iter(values[sum(len(t.actions) for t in trajectories) :].tolist())
-    advantages: list[NDArray[np.float32]] = []
+    pieces: list[_Piece] = []
     start = 0
     for trajectory in trajectories:
-        stop = start + len(trajectory.actions)
+        place = slice(start, start + len(trajectory.actions))
         final_value = None if trajectory.final_observation is None else next(final_values)
         bootstrap = bootstrap_value(trajectory.end, final_value)
-        advantages.append(
-            gae(
-                trajectory.rewards,
-                values[start:stop],
-                bootstrap,
-                gamma=gamma,
-                gae_lambda=gae_lambda,
-            )
+        pieces.append(_Piece(place, trajectory.rewards, values[place], bootstrap))
+        start = place.stop
+    return pieces
+
+
+def _estimate(
+    rollout: Rollout, pieces: Sequence[_Piece], gamma: float, gae_lambda: float
+) -> Rollout:
+    """With the advantages of `gae`."""
+    parts = [
+        gae(p.rewards, p.values, p.bootstrap, gamma=gamma, gae_lambda=gae_lambda) for p in pieces
+    ]
+    advantages = _column(np.concatenate(parts))
+    return replace(rollout, advantages=advantages, returns=advantages + rollout.values)
+
+
+def _correct(
+    rollout: Rollout,
+    pieces: Sequence[_Piece],
+    gamma: float,
+    gae_lambda: float,
+    correction: Correction,
+) -> Rollout:
+    """With the advantages and returns of `vtrace`."""
+    own = correction.log_probs(rollout.observations, rollout.actions, rollout.masks)
+    log_ratios = (own - rollout.log_probs).numpy()[:, 0]
+    parts = [
+        vtrace(
+            p.rewards,
+            p.values,
+            p.bootstrap,
+            log_ratios[p.place],
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            rho_bar=correction.rho_bar,
+            c_bar=correction.c_bar,
         )
-        start = stop
-    return np.concatenate(advantages)
+        for p in pieces
+    ]
+    return replace(
+        rollout,
+        advantages=_column(np.concatenate([part.advantages for part in parts])),
+        returns=_column(np.concatenate([part.returns for part in parts])),
+    )
 
 
 def _masks(trajectories: Sequence[Trajectory]) -> Tensor | None:
-    """Masks bool [N, n_actions], all True where a trajectory has none; None if none has any."""
+    """Masks bool [N, choices], all True where a trajectory has none; None if none has any."""
     widths = {t.masks.shape[1] for t in trajectories if t.masks is not None}
     if not widths:
         return None
-    (n_actions,) = widths
+    (choices,) = widths
     parts = [
-        np.ones((len(t.actions), n_actions), np.bool_) if t.masks is None else t.masks
+        np.ones((len(t.actions), choices), np.bool_) if t.masks is None else t.masks
         for t in trajectories
     ]
     return torch.from_numpy(np.concatenate(parts))
 
 
-def _column(array: NDArray[np.float32] | NDArray[np.int64]) -> Tensor:
+def _column(array: NDArray[np.float32]) -> Tensor:
     """[N] -> [N, 1]."""
     return torch.from_numpy(array).unsqueeze(1)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from rl4sys_stream.broker.connection import Broker, translate
+from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.key_types import require_key_types
 from rl4sys_stream.broker.keys import ClientKeys
@@ -24,6 +24,7 @@ from rl4sys_stream.broker.registry import (
     require_registration,
 )
 from rl4sys_stream.broker.stream import TrajectoryStream
+from rl4sys_stream.broker.translation import translate
 from rl4sys_stream.errors import WireError
 from rl4sys_stream.wire.trajectory import decode_address
 

@@ -1,4 +1,4 @@
-"""Connections to the broker, with redis-py's errors translated to the package's own.
+"""Connections to the broker: where it is, how to log in, requests, appends, notices.
 
 redis-py's client-side retry stays off everywhere: it resends appends whose reply was lost, which
 duplicates them without a word, and it reconnects unnoticed, which hides a restarted server.
@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, Self, cast
 
 import redis
@@ -16,34 +15,26 @@ from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
 
-from rl4sys_stream.broker.credentials import recall_password
+from rl4sys_stream.broker.credentials import recall_password, stated_password
+from rl4sys_stream.broker.translation import translate, translated
 from rl4sys_stream.config.address import MAX_URL_CHARS
 from rl4sys_stream.errors import (
-    BrokerAuthError,
     BrokerError,
-    BrokerFullError,
-    BrokerUnavailableError,
-    BrokerUnsuitableError,
     ConfigError,
 )
 from rl4sys_stream.telemetry import redact_url
 
 __all__ = [
     "DEFAULT_URL",
-    "PASSWORD_ENV",
-    "PASSWORD_FILE_ENV",
     "URL_ENV",
     "AppendConnection",
     "Broker",
     "BrokerAddress",
     "Fields",
     "Subscription",
-    "translate",
 ]
 
 URL_ENV: Final = "RL4SYS_STREAM_REDIS_URL"
-PASSWORD_ENV: Final = "RL4SYS_STREAM_REDIS_PASSWORD"  # noqa: S105 - a variable's name
-PASSWORD_FILE_ENV: Final = "RL4SYS_STREAM_REDIS_PASSWORD_FILE"  # noqa: S105 - a variable's name
 DEFAULT_URL: Final = "redis://localhost:6379"
 
 Fields = Sequence[tuple[bytes, bytes]]
@@ -52,66 +43,6 @@ Fields = Sequence[tuple[bytes, bytes]]
 _URL_OPTIONS: Final = frozenset(
     {"host", "port", "path", "db", "username", "password", "connection_class"}
 )
-_INTO_ENV: Final = f"into {PASSWORD_ENV}, or its file's path into {PASSWORD_FILE_ENV}"
-_NEXT_MOVE: Final = "run `rl4sys-stream doctor` to see what is wrong"
-
-
-@contextmanager
-def translate(where: str) -> Iterator[None]:
-    """Turn redis-py's errors into ours; `where` names the broker in the message."""
-    try:
-        yield
-    except (redis.RedisError, OSError) as error:
-        raise _ours(where, error) from error
-
-
-def _ours(where: str, error: redis.RedisError | OSError) -> BrokerError:
-    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
-        return _auth_error(where, str(error))
-    if isinstance(error, redis.exceptions.OutOfMemoryError):
-        return BrokerFullError(
-            f"{where} is out of memory: raise maxmemory or let the workers catch up"
-        )
-    if isinstance(error, redis.ReadOnlyError):
-        return BrokerUnsuitableError(f"{where} is a read-only replica; use the primary's URL")
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
-        why = str(error).rstrip(".")
-        return BrokerUnavailableError(f"cannot reach {where}: {why}; {_NEXT_MOVE}")
-    return _response_error(where, error)
-
-
-def _response_error(where: str, error: redis.RedisError) -> BrokerError:
-    text = str(error)
-    if "NOAUTH" in text or "WRONGPASS" in text or "NOPERM" in text:
-        return _auth_error(where, text)
-    if text.startswith(("LOADING", "MASTERDOWN", "BUSY ", "TRYAGAIN", "CLUSTERDOWN")):
-        return BrokerUnavailableError(f"{where} is not ready: {text}")
-    if "HELLO" in text and "unknown command" in text.lower():
-        return BrokerUnsuitableError(
-            f"{where} is too old: it does not know HELLO; Redis 7.0 or Valkey 8.0 is needed"
-        )
-    if text.startswith("OOM"):
-        return BrokerFullError(f"{where} is out of memory: {text}")
-    if text.startswith(("READONLY", "MISCONF")):
-        return BrokerUnsuitableError(f"{where} does not take writes: {text}")
-    if text.startswith("NOREPLICAS"):
-        return BrokerUnsuitableError(
-            f"{where} does not take writes while it has fewer replicas than min-replicas-to-write "
-            "asks for: bring one back, or lower that"
-        )
-    return BrokerError(f"{where} refused: {text}")
-
-
-def _auth_error(where: str, text: str) -> BrokerAuthError:
-    """What the broker's refusal `text` means; its own words for the first are about HELLO."""
-    folded = text.lower()
-    if any(hint in folded for hint in ("noauth", "hello must be called", "authentication req")):
-        return BrokerAuthError(f"{where} asks for a password and got none; put it {_INTO_ENV}")
-    if "permission" in folded or "noperm" in folded:
-        return BrokerAuthError(f"{where} refused: {text}; its ACL must let that user do it")
-    return BrokerAuthError(
-        f"{where} refused the user or its password; put the right one {_INTO_ENV}"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +93,7 @@ class BrokerAddress:
         _check_options(url, options)
         if not options.get("password"):
             host, port = str(options.get("host", "localhost")), int(options.get("port", 6379))
-            found = _password(environ)
+            found = stated_password(environ)
             if found is None and "path" not in options:
                 found = recall_password(host, port, environ)
             if found:
@@ -241,19 +172,6 @@ def _public(url: str) -> str:
 
 def _is_option(name: str) -> bool:
     return name in _URL_OPTIONS or name.startswith("ssl_")
-
-
-def _password(environ: Mapping[str, str]) -> str | None:
-    if password := environ.get(PASSWORD_ENV):
-        return password
-    if name := environ.get(PASSWORD_FILE_ENV):
-        try:
-            return Path(name).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"cannot read the password: {error}", path=PASSWORD_FILE_ENV
-            ) from None
-    return None
 
 
 class Broker:
@@ -397,7 +315,7 @@ class AppendConnection:
             raise
         except redis.RedisError as error:
             # A refusal of one command leaves the replies of the others to be read.
-            return _ours(self._where, error)
+            return translated(self._where, error)
 
     @contextmanager
     def _closing_on_error(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The password of a broker that this user started on this machine.
+"""A broker's password: from the environment, or of a broker that this user started on this machine.
 
 `rl4sys-stream up` gives its broker a random password. Applications of the same user on the same
 machine find it in a file that only that user can read, so that `localhost:PORT` is all that a
@@ -13,8 +13,17 @@ from typing import Final
 
 from rl4sys_stream.errors import ConfigError
 
-__all__ = ["forget_password", "recall_password", "remember_password"]
+__all__ = [
+    "PASSWORD_ENV",
+    "PASSWORD_FILE_ENV",
+    "forget_password",
+    "recall_password",
+    "remember_password",
+    "stated_password",
+]
 
+PASSWORD_ENV: Final = "RL4SYS_STREAM_REDIS_PASSWORD"  # noqa: S105 - a variable's name
+PASSWORD_FILE_ENV: Final = "RL4SYS_STREAM_REDIS_PASSWORD_FILE"  # noqa: S105 - a variable's name
 STATE_DIR_ENV: Final = "RL4SYS_STREAM_STATE_DIR"
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -63,3 +72,21 @@ def recall_password(host: str, port: int, environ: Mapping[str, str]) -> str | N
         return _file(port, environ).read_text(encoding="utf-8") or None
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def stated_password(environ: Mapping[str, str]) -> str | None:
+    """The one that the environment states or names a file of, None if it does neither.
+
+    Raises:
+        ConfigError: If the file cannot be read.
+    """
+    if password := environ.get(PASSWORD_ENV):
+        return password
+    if name := environ.get(PASSWORD_FILE_ENV):
+        try:
+            return Path(name).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"cannot read the password: {error}", path=PASSWORD_FILE_ENV
+            ) from None
+    return None

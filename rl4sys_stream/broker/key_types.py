@@ -6,8 +6,9 @@ not mend that.
 
 from typing import Final
 
-from rl4sys_stream.broker.connection import Broker, translate
+from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.keys import CLIENTS_KEY, ClientKeys
+from rl4sys_stream.broker.translation import translate
 from rl4sys_stream.errors import KeyTypeError
 
 __all__ = ["require_key_types", "wrong_type"]

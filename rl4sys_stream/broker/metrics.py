@@ -5,8 +5,9 @@ from typing import cast
 
 import msgspec
 
-from rl4sys_stream.broker.connection import Broker, translate
+from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.broker.translation import translate
 from rl4sys_stream.errors import WireFormatError
 from rl4sys_stream.wire.json import decode_json
 

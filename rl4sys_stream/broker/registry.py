@@ -10,8 +10,9 @@ from typing import cast
 
 import msgspec
 
-from rl4sys_stream.broker.connection import Broker, translate
+from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.keys import CLIENTS_KEY, ClientKeys, is_client_name
+from rl4sys_stream.broker.translation import translate
 from rl4sys_stream.config import ClientSpec, Hyperparameters, WorkerSettings
 from rl4sys_stream.config.algorithms import read_parameters
 from rl4sys_stream.config.schema import read_struct

@@ -8,7 +8,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from rl4sys_stream.broker.connection import Broker, translate
+from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.translation import translate
 
 __all__ = ["run_script"]
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from rl4sys_stream.broker.connection import Broker, translate
+from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.scripts import Argument, run_script
+from rl4sys_stream.broker.translation import translate
 from rl4sys_stream.errors import BrokerFullError
 
 __all__ = ["stage"]

@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import redis
 
-from rl4sys_stream.broker.connection import Broker, translate
+from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.keys import GROUP, ClientKeys
 from rl4sys_stream.broker.scripts import run_script
+from rl4sys_stream.broker.translation import translate
 
 __all__ = ["Backlog", "Entry", "TrajectoryStream", "entry_order"]
 

@@ -10,12 +10,11 @@ import msgspec
 
 from rl4sys_stream.broker.connection import (
     DEFAULT_URL,
-    PASSWORD_ENV,
-    PASSWORD_FILE_ENV,
     URL_ENV,
     Broker,
     BrokerAddress,
 )
+from rl4sys_stream.broker.credentials import PASSWORD_ENV, PASSWORD_FILE_ENV
 from rl4sys_stream.config import load_config
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.telemetry import redact_url

@@ -8,7 +8,7 @@ docs/configuration.md lists every key.
 from rl4sys_stream.config.address import check_redis_url
 from rl4sys_stream.config.algorithms import ALGORITHMS, AlgorithmDefinition, find_algorithm
 from rl4sys_stream.config.client import ClientConfig, check_client_id
-from rl4sys_stream.config.hyperparameters import Hyperparameters, PPOParameters
+from rl4sys_stream.config.hyperparameters import DQNParameters, Hyperparameters, PPOParameters
 from rl4sys_stream.config.load import find_definition, load_config
 from rl4sys_stream.config.settings import AgentSettings, WorkerSettings
 from rl4sys_stream.config.spec import ClientSpec, NetworkSpec
@@ -19,6 +19,7 @@ __all__ = [
     "AlgorithmDefinition",
     "ClientConfig",
     "ClientSpec",
+    "DQNParameters",
     "Hyperparameters",
     "NetworkSpec",
     "PPOParameters",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Final
 
-from rl4sys_stream.config.hyperparameters import Hyperparameters, PPOParameters
+from rl4sys_stream.config.hyperparameters import DQNParameters, Hyperparameters, PPOParameters
 from rl4sys_stream.config.schema import Location, nearest, read_struct, shown
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import Space
@@ -61,11 +61,19 @@ PPO: Final = AlgorithmDefinition(
     name="PPO",
     parameters=PPOParameters,
     factory="rl4sys_stream.algorithms.ppo:PPO",
-    actions=("Discrete",),
+    actions=("Discrete", "MultiDiscrete", "MultiBinary", "Box"),
     on_policy=True,
 )
 
-_OWN: Final = {definition.name: definition for definition in (PPO,)}
+DQN: Final = AlgorithmDefinition(
+    name="DQN",
+    parameters=DQNParameters,
+    factory="rl4sys_stream.algorithms.dqn:DQN",
+    actions=("Discrete",),
+    on_policy=False,
+)
+
+_OWN: Final = {definition.name: definition for definition in (PPO, DQN)}
 
 ALGORITHMS: Final = tuple(_OWN)
 """Names of the algorithms that this package brings."""

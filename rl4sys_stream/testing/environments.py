@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from rl4sys_stream.spaces import Box, Discrete
+from rl4sys_stream.spaces import Box, Discrete, MultiDiscrete
 
-__all__ = ["IdentityTask", "MaskedBandit"]
+__all__ = ["IdentityBox", "IdentityMultiDiscrete", "IdentityTask", "MaskedBandit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,70 @@ class IdentityTask:
     def reward(self, observation: NDArray[np.float32], action: int) -> float:
         """1 for the right action, 0 for the others."""
         return float(observation[action])
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityMultiDiscrete:
+    """Observe some choices at once; the right action is the same ones. Optimum: 1 a step.
+
+    Attributes:
+        nvec: How many values each choice has.
+        episode_steps: Steps of an episode.
+    """
+
+    nvec: tuple[int, ...] = (3, 2)
+    episode_steps: int = 16
+
+    @property
+    def observation_space(self) -> MultiDiscrete:
+        """The choices; the agent makes them one-hot."""
+        return MultiDiscrete(self.nvec)
+
+    @property
+    def action_space(self) -> MultiDiscrete:
+        """The same."""
+        return MultiDiscrete(self.nvec)
+
+    def observations(self, rng: random.Random) -> Iterator[NDArray[np.int64]]:
+        """The choices of one episode, `int64 [len(nvec)]` each."""
+        for _ in range(self.episode_steps):
+            yield np.array([rng.randrange(n) for n in self.nvec])
+
+    def reward(self, observation: ArrayLike, action: ArrayLike) -> float:
+        """The share of choices that are right."""
+        return float(np.equal(observation, action).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityBox:
+    """Observe a point in [-1, 1]^dim; the right action is the point. Optimum: 0 a step.
+
+    Attributes:
+        dim: Elements of a point.
+        episode_steps: Steps of an episode.
+    """
+
+    dim: int = 2
+    episode_steps: int = 16
+
+    @property
+    def observation_space(self) -> Box:
+        """The points."""
+        return Box((self.dim,), -1.0, 1.0)
+
+    @property
+    def action_space(self) -> Box:
+        """The same."""
+        return Box((self.dim,), -1.0, 1.0)
+
+    def observations(self, rng: random.Random) -> Iterator[NDArray[np.float32]]:
+        """The points of one episode, `float32 [dim]` each."""
+        for _ in range(self.episode_steps):
+            yield np.array([rng.uniform(-1.0, 1.0) for _ in range(self.dim)], np.float32)
+
+    def reward(self, observation: ArrayLike, action: ArrayLike) -> float:
+        """The mean squared distance, negated."""
+        return -float(np.square(np.subtract(observation, action)).mean())
 
 
 @dataclass(frozen=True, slots=True)

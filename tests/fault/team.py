@@ -7,7 +7,7 @@ from rl4sys_stream import StreamAgent
 from rl4sys_stream.broker.audit import AuditReport, audit_client
 from rl4sys_stream.errors import BrokerError, UnknownClientError
 from rl4sys_stream.testing import eventually
-from tests.integration.agent.application import play
+from tests.integration.agent.application import STEPS, play
 from tests.integration.worker.world import ROLLOUT, World
 
 QUICK: dict[str, object] = {
@@ -23,7 +23,8 @@ class Team:
     """Agents that play so many episodes, and what has to become of these."""
 
     def __init__(self, world: World, agents: int = 2, *, url: str = "", **settings: object) -> None:
-        world.define()
+        if not world.config.exists():
+            world.define()
         self.world = world
         overrides = QUICK | {f"agent.{name}": value for name, value in settings.items()}
         self.agents = [
@@ -35,10 +36,10 @@ class Team:
         self.ended = 0
         """Ends that were marked, each agent's."""
 
-    def play(self, episodes: int) -> None:
+    def play(self, episodes: int, *, steps: int = STEPS) -> None:
         """Each agent, as fast as it goes."""
         for agent in self.agents:
-            play(agent, episodes)
+            play(agent, episodes, steps=steps)
         self.ended += episodes
 
     def flush(self) -> None:

@@ -199,3 +199,31 @@ def test_a_head_that_is_replaced_while_a_worker_reads_what_belongs_to_it(world, 
         worker.says("reason=STALE")
         worker.says(f"version={versions[0]}")
         assert worker.poll() is None
+
+
+def test_one_step_episodes_and_a_replay_buffer_at_the_high_water_mark(world):
+    """What the buffer keeps in the stream is far above the mark, and holds nobody back for ever.
+
+    An update takes more steps than the mark lets into the stream, so worker and agents could wait
+    for each other; and the worker is killed while they do.
+    """
+    mark, kept = 16, 64
+    world.define(
+        algorithm="DQN",
+        parameters={"buffer_size": kept, "update_steps": 64, "learning_starts": 32},
+    )
+    with Team(world, high_water_entries=mark) as team:
+        team.play(40, steps=1)
+        eventually(lambda: {a.status().broker for a in team.agents} == {"paused"})
+        worker = world.start()
+        eventually(lambda: world.version() > 1)
+        worker.kill()
+        team.play(40, steps=1)
+        world.start()
+        team.trained()
+        head = world.head()
+        assert head is not None
+        # 160 one-step episodes, and never more than the mark of two agents for one update.
+        assert head.version >= 160 // (2 * mark)
+        assert head.retained == kept == world.broker.call("XLEN", world.keys.traj)
+        team.up()

@@ -16,7 +16,7 @@ from rl4sys_stream.agent.spool.state import apply_record
 from rl4sys_stream.errors import WireError
 from rl4sys_stream.telemetry import log_event
 
-__all__ = ["last_state", "records", "tidy"]
+__all__ = ["is_blank", "last_state", "records", "tidy"]
 
 logger = logging.getLogger("rl4sys_stream.agent")
 
@@ -50,6 +50,21 @@ def last_state(segments: Sequence[Segment]) -> tuple[SpoolState | None, Segment 
         if state is not None:
             return state, segment
     return None, None
+
+
+def is_blank(folder: SpoolFolder) -> bool:
+    """Whether nothing was ever written there: its agent was killed while it made it."""
+    try:
+        for path in folder.segments():
+            segment = Segment.open(path)
+            try:
+                if _written_bytes(segment) > len(MAGIC):
+                    return False
+            finally:
+                segment.close()
+    except OSError:
+        return False
+    return True
 
 
 def tidy(orphans: Orphans) -> int:

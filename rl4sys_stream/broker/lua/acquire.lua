@@ -11,11 +11,12 @@
 -- output: the token 'epoch:nonce', or false while somebody else holds the lease
 -- why atomic: between "is it free?" and "it is mine" nobody may do the same.
 -- why allow-oom: a full broker is emptied by workers, and they need the lease for it.
-if ARGV[3] ~= '1' and redis.call('EXISTS', KEYS[1]) == 1 then
+-- One that never expires is nobody's: every holder sets an expiry.
+if ARGV[3] ~= '1' and redis.call('PTTL', KEYS[1]) >= 0 then
   return false
 end
--- The counter alone may have been lost. Below the lineage's epoch, whatever a worker publishes would be
--- taken for an older lineage's.
+-- The counter alone may have been lost, or hold no number. Below the lineage's epoch, whatever a worker
+-- publishes would be taken for an older lineage's.
 local function epoch(text)
   return type(text) == 'string' and tonumber(string.match(text, '^%d+')) or 0
 end
@@ -24,8 +25,11 @@ local taken = math.max(
   epoch(redis.pcall('HGET', KEYS[4], 'token')),
   epoch(redis.pcall('HGET', KEYS[5], 'lineage_epoch'))
 )
-local mine = redis.call('INCR', KEYS[2])
-if mine <= taken then
+local mine = redis.pcall('INCR', KEYS[2])
+if type(mine) == 'table' and string.find(mine.err, 'WRONGTYPE', 1, true) then
+  return mine
+end
+if type(mine) == 'table' or mine <= taken then
   mine = taken + 1
   redis.call('SET', KEYS[2], string.format('%.0f', mine))
 end

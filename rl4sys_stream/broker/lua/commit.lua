@@ -51,6 +51,15 @@ for i, expected in pairs(types) do
     return redis.error_reply('BADTYPE ' .. KEYS[i] .. ' is a ' .. found .. ', not a ' .. expected)
   end
 end
+-- So would one to a stream that somebody gave the last id that there is.
+for i = 5, 6 do
+  local info = redis.pcall('XINFO', 'STREAM', KEYS[i])
+  for j = 1, #info, 2 do
+    if info[j] == 'last-generated-id' and string.find(info[j + 1], '^18446744073709551615%-') then
+      return redis.error_reply('BADTYPE ' .. KEYS[i] .. ' has the last id and takes no more entries')
+    end
+  end
+end
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('FENCED a newer worker owns this client')
 end

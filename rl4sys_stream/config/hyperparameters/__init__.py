@@ -5,6 +5,8 @@ They belong to the worker and may change between runs of one client; what may no
 """
 
 from rl4sys_stream.config.hyperparameters.base import Hyperparameters
+from rl4sys_stream.config.hyperparameters.dqn import DQNParameters
+from rl4sys_stream.config.hyperparameters.off_policy import OffPolicyParameters
 from rl4sys_stream.config.hyperparameters.ppo import PPOParameters
 
-__all__ = ["Hyperparameters", "PPOParameters"]
+__all__ = ["DQNParameters", "Hyperparameters", "OffPolicyParameters", "PPOParameters"]

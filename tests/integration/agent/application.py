@@ -80,11 +80,11 @@ class Application:
                     pipe.close()
 
 
-def play(agent: StreamAgent, episodes: int, *, rewarded: bool = True) -> None:
-    """Episodes of `STEPS` steps; unrewarded ones lack their first reward."""
+def play(agent: StreamAgent, episodes: int, *, rewarded: bool = True, steps: int = STEPS) -> None:
+    """Episodes of `steps` steps; unrewarded ones lack their first reward."""
     for _ in range(episodes):
         traj = None
-        for step in range(STEPS):
+        for step in range(steps):
             traj, action = agent.request_for_action(traj, OBS)
             agent.add_to_trajectory(traj, action)
             if rewarded or step:

@@ -107,6 +107,21 @@ def test_a_refusal_of_a_replica_brings_everything_retained(pair: Pair):
         eventually(lambda: agent.status().broker == "up")
 
 
+def test_a_replica_that_takes_writes_is_sent_nothing(pair: Pair):
+    """It would answer each, and lose them all with the next copy of its primary."""
+    pair.world.broker.call("CONFIG", "SET", "replica-read-only", "no")
+    pair.leave_behind()
+    pair.become_its_replica()
+    with pair.world.agent() as agent:
+        play(agent, 3)
+        eventually(lambda: agent.status().broker == "refusing")
+        assert "primary's URL" in agent.status().last_error
+        assert not agent.flush(0.5)
+        pair.become_primary()
+        assert agent.flush(10)
+        assert pair.numbers(agent.agent_id) == {1, 2, 3}
+
+
 def test_nothing_is_let_go_before_the_server_is_known_to_be_the_same(world: World):
     """A connection that answers proves a server, not that it is the one that took the entries."""
     with world.agent(retain_s=0.05, heartbeat_s=3600.0) as agent:

@@ -132,6 +132,25 @@ def test_a_key_of_another_type_is_found_before_anything_is_written(bench, name):
     assert dump(bench.broker, bench.keys) == before
 
 
+@pytest.mark.parametrize("name", ["quarantine", "metrics"])
+@pytest.mark.parametrize("ordinal", ["0", "18446744073709551614", "18446744073709551615"])
+def test_a_stream_that_takes_no_more_entries_is_found_before_anything_is_written(
+    bench, name, ordinal
+):
+    """What was acknowledged would be in no account: its number was not settled yet."""
+    ids = bench.deliver(3)
+    refusals = tuple(Refusal(entry_id, "bad") for entry_id in ids)
+    work = replace(bench.work(1, ids), refusals=refusals)
+    key = getattr(bench.keys, name)
+    bench.broker.call("XADD", key, f"18446744073709551615-{ordinal}", "a", "note")
+    before = dump(bench.broker, bench.keys)
+    with pytest.raises(KeyTypeError, match=f"{key} .* takes no more entries"):
+        bench.commit(work)
+    assert dump(bench.broker, bench.keys) == before
+    bench.broker.unlink(key)
+    assert bench.commit(work).pending == 0
+
+
 def test_a_repeated_commit_is_recognised_and_changes_nothing(bench):
     """Its first reply was lost."""
     ids = bench.deliver(3)

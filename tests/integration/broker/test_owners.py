@@ -75,6 +75,26 @@ def test_an_epoch_is_never_handed_out_again(bench, gone):
     assert token_epoch(last.token) == token_epoch(newer.lease.token) + 2
 
 
+@pytest.mark.parametrize("found", [b"garbage", b"", b"9223372036854775807"])
+def test_an_epoch_that_is_no_number_is_taken_from_what_there_is(bench, found):
+    """The broker cannot count on from it, and waiting for that would be for ever."""
+    before = token_epoch(bench.lease.token)
+    bench.broker.call("SET", bench.keys.epoch, found)
+    last = Lease(bench.broker, bench.keys, ttl_s=30)
+    for further in (1, 2):
+        assert last.acquire(force=True)
+        assert token_epoch(last.token) == before + further
+
+
+def test_a_lease_that_never_expires_is_nobodys(bench):
+    """A restored one, or one that an operator has persisted, would be waited for for ever."""
+    heir = Lease(bench.broker, bench.keys, ttl_s=30)
+    assert not heir.acquire()
+    bench.broker.call("PERSIST", bench.keys.lease)
+    assert heir.acquire()
+    assert not bench.lease.renew()
+
+
 def test_what_a_worker_learned_from_another_server_process_is_not_committed():
     """That one may have lost writes since; only a commit that is there already is confirmed."""
     with RedisServer() as server:

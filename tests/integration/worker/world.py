@@ -39,23 +39,35 @@ ROLLOUT = 4
 KEEP_ALL = 1000
 
 
+LEARNERS: dict[str, dict[str, object]] = {
+    "PPO": {"n_steps": STEPS * ROLLOUT, "batch_size": 16, "n_epochs": 2},
+    "DQN": {
+        "update_steps": STEPS * ROLLOUT,
+        "batch_size": 16,
+        "buffer_size": STEPS * ROLLOUT * 4,
+        "learning_starts": STEPS * ROLLOUT,
+        "target_update_interval": STEPS * ROLLOUT * 3,
+        "total_timesteps": STEPS * ROLLOUT * 100,
+    },
+}
+"""Each updates after a rollout of ordinary trajectories; a replay buffer holds four of these."""
+
+
 def definition(
-    client: str, *, parameters: dict[str, object] | None = None, **worker: object
+    client: str,
+    *,
+    algorithm: str = "PPO",
+    parameters: dict[str, object] | None = None,
+    **worker: object,
 ) -> dict[str, object]:
     """A worker's definition, quick in everything. No version is pruned, no lag is too large."""
     return {
         "client_id": client,
-        "algorithm": "PPO",
+        "algorithm": algorithm,
         "observation_space": {"type": "box", "shape": [OBS_DIM]},
         "action_space": {"type": "discrete", "n": N_ACTIONS},
         "network_architecture": {"hidden_sizes": [8]},
-        "algorithm_parameters": {
-            "n_steps": STEPS * ROLLOUT,
-            "batch_size": 16,
-            "n_epochs": 2,
-            "seed": 7,
-            **(parameters or {}),
-        },
+        "algorithm_parameters": {**LEARNERS[algorithm], "seed": 7, **(parameters or {})},
         "worker": {
             "lease_s": 0.7,
             "lease_renew_s": 0.2,
@@ -194,9 +206,17 @@ class World:
         self.feeders: list[Feeder] = []
         self._zygote = zygote
 
-    def define(self, *, parameters: dict[str, object] | None = None, **worker: object) -> None:
+    def define(
+        self,
+        *,
+        algorithm: str = "PPO",
+        parameters: dict[str, object] | None = None,
+        **worker: object,
+    ) -> None:
         """Write the worker's definition."""
-        text = json.dumps(definition(self.client, parameters=parameters, **worker))
+        text = json.dumps(
+            definition(self.client, algorithm=algorithm, parameters=parameters, **worker)
+        )
         self.config.write_text(text, encoding="utf-8")
 
     def register(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 from rl4sys_stream.agent.adoption import Adopter
 from rl4sys_stream.agent.parcels import OutboxLimits
 from rl4sys_stream.agent.session import Session
+from rl4sys_stream.agent.spool.records import MAGIC
 from rl4sys_stream.broker.connection import AppendConnection, BrokerAddress
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import AgentHeartbeat
@@ -157,6 +158,21 @@ def test_a_report_from_before_the_end_does_not_free_a_folder(tmp_path):
     assert folder.exists()
     assert adopter.count == 0
     adopter.stop()
+
+
+@pytest.mark.parametrize(
+    ("written", "left"), [(b"", []), (MAGIC, []), (MAGIC + b"\1\2", ["agent.damaged"])]
+)
+def test_a_folder_whose_agent_was_killed_while_it_made_it_is_removed(tmp_path, written, left):
+    """Its room was taken and nothing written: set aside for people, it would lie there for ever."""
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    (folder / "lock").touch()
+    (folder / "00000001.seg").write_bytes(written.ljust(1 << 16, b"\0"))
+    adopter = make(tmp_path)
+    adopter.turn()
+    adopter.stop()
+    assert [path.name for path in tmp_path.iterdir()] == left
 
 
 def test_a_folder_that_cannot_be_deleted_is_adopted_once(tmp_path):

@@ -86,7 +86,7 @@ def observe_all(ppo: PPO, samples: list[Sample]) -> PPO:
     return ppo
 
 
-def with_rewards(sample: Sample, reward: float) -> Sample:
+def with_rewards(sample: Sample, reward: float | NDArray[np.float32]) -> Sample:
     """`sample` with every reward replaced."""
     rewards = np.full_like(sample.trajectory.rewards, reward)
     return replace(sample, trajectory=replace(sample.trajectory, rewards=rewards))

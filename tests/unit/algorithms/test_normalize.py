@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from rl4sys_stream.algorithms.normalize import RunningMeanStd, normalize
+from rl4sys_stream.algorithms.normalize import (
+    RunningMeanStd,
+    discounted_returns,
+    normalize,
+    scale_rewards,
+)
 from rl4sys_stream.errors import NonFiniteError
 from tests.unit.algorithms.samples import f32
 
@@ -62,3 +67,21 @@ def test_a_row_that_is_not_finite_changes_nothing() -> None:
     with pytest.raises(NonFiniteError):
         statistics.update(f32([[np.nan]]))
     assert (statistics.count, statistics.mean.tolist()) == (2, [1.5])
+
+
+def test_a_running_return_forgets_by_the_discount() -> None:
+    """R_t = γ R_{t-1} + r_t, from 0."""
+    assert discounted_returns(f32([1, 2, -4]), 0.5).tolist() == [1.0, 2.5, -2.75]
+
+
+def test_rewards_are_counted_in_deviations_of_the_return_and_not_shifted() -> None:
+    """Returns of -4 and 8 deviate by 6 from their mean 2; a reward of 12 is 2 of these."""
+    returns = RunningMeanStd(1)
+    returns.update(np.array([[-4.0], [8.0]]))
+    assert scale_rewards(f32([12, 0, -3]), returns, 10.0) == pytest.approx([2.0, 0.0, -0.5])
+    assert scale_rewards(f32([12, 0, -3e38]), returns, 1.5) == pytest.approx([1.5, 0.0, -1.5])
+
+
+def test_rewards_are_as_they_were_before_the_first_return() -> None:
+    """As observations are."""
+    assert scale_rewards(f32([2.0]), RunningMeanStd(1), 10.0) == pytest.approx([2.0])

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rl4sys_stream.algorithms.ppo import LOSS_METRICS, PPO, log_policy, ppo_loss
-from rl4sys_stream.algorithms.rollout import MIN_LOG_PROB, Rollout, make_rollout
+from rl4sys_stream.algorithms.distributions import Categorical, log_policy
+from rl4sys_stream.algorithms.ppo import LOSS_METRICS, PPO, LossGradient, ppo_loss
+from rl4sys_stream.algorithms.rollout import Rollout, make_rollout
 from rl4sys_stream.config import PPOParameters
 from rl4sys_stream.wire.trajectory import End
 from tests.unit.algorithms.samples import SPEC, changed, make_ppo, mixed_samples, observe_all
@@ -40,9 +41,17 @@ def hand_rollout() -> Rollout:
     )
 
 
+def loss_of(
+    logits: Tensor, values: Tensor, batch: Rollout, parameters: PPOParameters
+) -> LossGradient:
+    """The loss of a discrete policy, at the whole clip range."""
+    policy = Categorical(logits, batch.actions, batch.masks)
+    return ppo_loss(policy, values, batch, parameters, parameters.clip_range)
+
+
 def measured(batch: Rollout, parameters: PPOParameters) -> dict[str, float]:
     """The metrics of the loss at the hand-made outputs, by name."""
-    metrics = ppo_loss(LOGITS, VALUES, batch, parameters).metrics
+    metrics = loss_of(LOGITS, VALUES, batch, parameters).metrics
     return dict(zip(LOSS_METRICS, metrics.tolist(), strict=True))
 
 
@@ -93,11 +102,11 @@ def test_forbidden_actions_have_no_probability_and_no_gradient() -> None:
     assert probabilities[0].tolist() == pytest.approx([*PROBABILITIES, 0.0])
     assert (probabilities[:, 2] == 0.0).all()
     batch = replace(hand_rollout(), masks=masks)
-    slopes = ppo_loss(logits, VALUES, batch, BY_HAND).logits
+    slopes = loss_of(logits, VALUES, batch, BY_HAND).outputs
     assert slopes.isfinite().all()
     assert (slopes[:, 2] == 0.0).all()
     torch.testing.assert_close(
-        slopes[:, :2], ppo_loss(LOGITS, VALUES, hand_rollout(), BY_HAND).logits
+        slopes[:, :2], loss_of(LOGITS, VALUES, hand_rollout(), BY_HAND).outputs
     )
 
 
@@ -154,12 +163,12 @@ def test_the_written_out_gradient_is_that_of_autograd(
     values = (batch.values + torch.randn(69, 1, generator=generator(seed + 9))).requires_grad_()
     expected = plain_loss(logits, values, batch, parameters)
     expected.backward()  # type: ignore[no-untyped-call]
-    found = ppo_loss(logits.detach(), values.detach(), batch, parameters)
+    found = loss_of(logits.detach(), values.detach(), batch, parameters)
     assert found.metrics[0].item() == pytest.approx(expected.item(), rel=1e-5)
     assert 0.2 < found.metrics[LOSS_METRICS.index("train/clip_fraction")].item() < 1.0
     assert logits.grad is not None
     assert values.grad is not None
-    torch.testing.assert_close(found.logits, logits.grad, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(found.outputs, logits.grad, rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(found.values, values.grad, rtol=1e-4, atol=1e-7)
 
 
@@ -194,10 +203,10 @@ def test_parts_without_masks_allow_everything_beside_parts_with_masks() -> None:
 
 def test_an_absurd_logged_probability_cannot_overflow_a_ratio() -> None:
     """-1e30 is finite, so the wire lets it through; e^(1e30) is not."""
-    part = mixed_samples(1)[0].trajectory
-    part = replace(part, log_probs=np.full_like(part.log_probs, -1e30))
-    rollout = make_rollout([part], make_ppo().critic, None, gamma=0.99, gae_lambda=0.95)
-    assert (rollout.log_probs == MIN_LOG_PROB).all()
+    batch = replace(hand_rollout(), log_probs=torch.full((2, 1), -1e30))
+    loss = loss_of(LOGITS, VALUES, batch, BY_HAND)
+    assert loss.metrics.isfinite().all()
+    assert loss.outputs.isfinite().all()
 
 
 def reference_update(ppo: PPO, parameters: PPOParameters, seed: int) -> list[Tensor]:

@@ -8,6 +8,7 @@ import torch
 
 from rl4sys_stream.algorithms.base import Algorithm, AlgorithmState, Sample
 from rl4sys_stream.algorithms.checkpoint import decode_state, encode_state
+from rl4sys_stream.algorithms.optimizer import Optimizer
 from rl4sys_stream.algorithms.ppo import MAX_TRAJECTORIES, PPO
 from rl4sys_stream.algorithms.registry import make_algorithm
 from rl4sys_stream.config import NetworkSpec, PPOParameters
@@ -85,9 +86,13 @@ def test_the_report_has_the_names_of_stable_baselines3_and_the_lag() -> None:
         "train/policy_gradient_loss",
         "train/value_loss",
         "policy/lag_mean",
+        "policy/lag_p50",
+        "policy/lag_p90",
         "policy/lag_max",
     }
     assert metrics["policy/lag_mean"] == pytest.approx((1 + 2 * 31) / 69)
+    assert metrics["policy/lag_p50"] == 0.0
+    assert metrics["policy/lag_p90"] == 2.0
     assert metrics["policy/lag_max"] == 2.0
     assert metrics["train/n_updates"] == 3.0
 
@@ -129,6 +134,49 @@ def test_a_linear_schedule_falls_with_the_steps_trained_on() -> None:
         observe_all(ppo, mixed_samples(0)).update().metrics["train/learning_rate"] for _ in range(4)
     ]
     assert rates == pytest.approx([1e-3, 1e-3 * 131 / 200, 1e-3 * 62 / 200, 0.0])
+
+
+def test_the_clip_range_has_a_schedule_of_its_own() -> None:
+    """It falls while the learning rate stays, and what it falls to is what clips."""
+    ppo = make_ppo(clip_range_schedule="linear", total_timesteps=138, learning_rate=0.01)
+    reports = [observe_all(ppo, mixed_samples(0)).update().metrics for _ in range(3)]
+    assert [r["train/clip_range"] for r in reports] == pytest.approx([0.2, 0.1, 0.0])
+    assert {r["train/learning_rate"] for r in reports} == {0.01}
+    assert reports[-1]["train/clip_fraction"] == 1.0
+
+
+def scaled_by(factor: float, samples: list[Sample]) -> list[Sample]:
+    """`samples` with every reward multiplied."""
+    return [with_rewards(s, s.trajectory.rewards * np.float32(factor)) for s in samples]
+
+
+def test_the_unit_of_rewards_does_not_matter_once_they_are_normalised() -> None:
+    """Thousandfold rewards train as the others do, to rounding; without it they do not."""
+    updated: dict[tuple[bool, float], torch.Tensor] = {}
+    for normalize_rewards in (True, False):
+        for factor in (1.0, 1000.0):
+            ppo = make_ppo(normalize_rewards=normalize_rewards, learning_rate=1e-3)
+            for seed in (0, 1):
+                observe_all(ppo, scaled_by(factor, mixed_samples(seed))).update()
+            updated[normalize_rewards, factor] = ppo.critic.vector
+    torch.testing.assert_close(updated[True, 1.0], updated[True, 1000.0], rtol=1e-3, atol=1e-5)
+    assert (updated[False, 1.0] - updated[False, 1000.0]).abs().max() > 1e-3
+
+
+def test_returns_are_summed_within_each_trajectory() -> None:
+    """Their deviation is that of sums that begin anew, whatever the trajectory's end."""
+    ppo = make_ppo(normalize_rewards=True, gamma=0.9)
+    samples = mixed_samples(0)
+    observe_all(ppo, samples).update()
+    returns: list[float] = []
+    for sample in samples:
+        total = 0.0
+        for reward in sample.trajectory.rewards.tolist():
+            total = 0.9 * total + reward
+            returns.append(total)
+    state = ppo.state()
+    assert state.numbers["returns.count"] == 69
+    assert state.arrays["returns.variance"] == pytest.approx(np.var(returns))
 
 
 def test_the_critic_may_have_a_learning_rate_of_its_own() -> None:
@@ -196,9 +244,12 @@ def test_data_of_an_older_policy_is_corrected_by_its_logged_probabilities() -> N
 
 @pytest.mark.parametrize("normalize_observations", [False, True])
 def test_a_resumed_algorithm_continues_to_the_last_bit(normalize_observations: bool) -> None:
-    """Through bytes, into an instance of another seed, over several updates on a schedule."""
-    options = {
+    """Through bytes, into an instance of another seed, over several updates on schedules."""
+    options: dict[str, object] = {
         "learning_rate_schedule": "linear",
+        "clip_range_schedule": "linear",
+        "normalize_rewards": True,
+        "vtrace": True,
         "total_timesteps": 1000,
         "critic_learning_rate": 1e-3,
         "normalize_observations": normalize_observations,
@@ -226,12 +277,12 @@ def test_a_state_is_not_changed_by_later_training() -> None:
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, np.float32(3e38)])
-@pytest.mark.parametrize("normalize_observations", [False, True])
+@pytest.mark.parametrize("switch", ["normalize_observations", "normalize_advantage", "vtrace"])
 def test_a_reward_that_is_not_finite_leaves_everything_as_before(
-    poison: float, normalize_observations: bool
+    poison: float, switch: str
 ) -> None:
     """One bad reward among 69 steps: weights, moments, statistics, generator, counters."""
-    ppo = make_ppo(normalize_observations=normalize_observations)
+    ppo = make_ppo(seed=0, **{switch: True})
     observe_all(ppo, mixed_samples(0)).update()
     before, exported = ppo.state(), ppo.export().weights.digest()
     samples = mixed_samples(1)
@@ -256,6 +307,18 @@ def test_an_observation_that_is_not_finite_leaves_the_statistics_as_before() -> 
     assert_same_state(ppo.state(), before)
 
 
+def test_a_reward_that_is_not_finite_leaves_the_statistics_of_returns_as_before() -> None:
+    """They would carry it for ever, too."""
+    ppo = make_ppo(normalize_rewards=True)
+    observe_all(ppo, mixed_samples(0)).update()
+    before = ppo.state()
+    samples = mixed_samples(1)
+    samples[0].trajectory.rewards[3] = np.nan
+    with pytest.raises(NonFiniteError):
+        observe_all(ppo, samples).update()
+    assert_same_state(ppo.state(), before)
+
+
 def test_training_goes_on_after_the_bad_samples_are_discarded() -> None:
     """As if they had never come: the same next update as an instance that never saw them."""
     poisoned, clean = make_ppo(), make_ppo()
@@ -271,15 +334,15 @@ def test_an_interrupted_update_leaves_everything_as_before(monkeypatch: pytest.M
     """A signal in the middle of an epoch must not leave a half-trained policy."""
     ppo = observe_all(make_ppo(), mixed_samples(0))
     before = ppo.state()
-    step, calls = PPO._step, []
+    step, calls = Optimizer.step, []
 
-    def interrupt(self: PPO) -> torch.Tensor:
+    def interrupt(self: Optimizer, max_grad_norm: float) -> torch.Tensor:
         calls.append(1)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        return step(self)
+        return step(self, max_grad_norm)
 
-    monkeypatch.setattr(PPO, "_step", interrupt)
+    monkeypatch.setattr(Optimizer, "step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         ppo.update()
     assert_same_state(ppo.state(), before)

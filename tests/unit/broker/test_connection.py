@@ -6,8 +6,9 @@ import traceback
 import pytest
 import redis
 
-from rl4sys_stream.broker.connection import AppendConnection, Broker, BrokerAddress, translate
+from rl4sys_stream.broker.connection import AppendConnection, Broker, BrokerAddress
 from rl4sys_stream.broker.credentials import forget_password, recall_password, remember_password
+from rl4sys_stream.broker.translation import translate
 from rl4sys_stream.errors import (
     BrokerAuthError,
     BrokerError,

@@ -250,5 +250,5 @@ def test_total_timesteps_without_a_schedule_is_declared_to_have_no_effect(load):
     """Nothing known is silently ignored."""
     config = load({"training": {"total_timesteps": 100_000}})
     assert config.notices == (
-        'training.total_timesteps: not applicable: only a "linear" learning_rate_schedule reads it',
+        'training.total_timesteps: not applicable: only a "linear" schedule reads it',
     )

@@ -100,14 +100,27 @@ def test_more_shared_layers_than_the_actor_has_are_refused():
     assert NetworkSpec(hidden_sizes=(64, 64), shared_layers=2).critic_own_sizes == ()
 
 
-def test_a_linear_schedule_needs_an_end_after_the_first_update():
+@pytest.mark.parametrize("schedule", ["learning_rate_schedule", "clip_range_schedule"])
+def test_a_linear_schedule_needs_an_end_after_the_first_update(schedule):
     """Neither an endless nor an already ended schedule can be followed."""
-    with pytest.raises(ConfigError, match="set total_timesteps"):
-        PPOParameters(learning_rate_schedule="linear")
+
+    def ending(steps: int | None) -> PPOParameters:
+        return PPOParameters.from_json({schedule: "linear", "total_timesteps": steps})
+
+    with pytest.raises(ConfigError, match="set total_timesteps") as caught:
+        ending(None)
+    assert caught.value.path.endswith(schedule)
     with pytest.raises(ConfigError, match="total_timesteps must be >= n_steps, which is 2048"):
-        PPOParameters(learning_rate_schedule="linear", total_timesteps=2047)
-    ends_in_time = PPOParameters(learning_rate_schedule="linear", total_timesteps=2048)
-    assert ends_in_time.total_timesteps == 2048
+        ending(2047)
+    assert ending(2048).unread() == {}
+
+
+def test_what_follows_a_step_is_not_trusted_more_than_the_step():
+    """The bounds of V-trace have an order."""
+    with pytest.raises(ConfigError, match=r"c_bar must be <= rho_bar, which is 0\.5") as caught:
+        PPOParameters(vtrace=True, rho_bar=0.5)
+    assert caught.value.path == "c_bar"
+    assert PPOParameters(vtrace=True, rho_bar=2.0).c_bar == 1.0
 
 
 def test_blocking_the_application_needs_a_limit():

@@ -1,0 +1,41 @@
+"""Networks whose parameters lie side by side in one vector, with their own backpropagation.
+
+Algorithms make them from a `NetworkSpec` and a generator, put in the gradients of a loss by the
+outputs, and hand `vector` and `gradient` to an optimizer. What is published of each is a plain MLP.
+The tests hold every gradient against autograd.
+"""
+
+from rl4sys_stream.algorithms.networks.actor_critic import (
+    ActorCritic,
+    ActorCriticTrace,
+    GaussianActor,
+    make_actor,
+    make_critic,
+)
+from rl4sys_stream.algorithms.networks.dueling import DuelingMLP, make_q_network
+from rl4sys_stream.algorithms.networks.mlp import (
+    HIDDEN_GAIN,
+    MLP,
+    POLICY_GAIN,
+    VALUE_GAIN,
+    Trace,
+    parameter_count,
+)
+from rl4sys_stream.algorithms.networks.parameters import Parameters
+
+__all__ = [
+    "HIDDEN_GAIN",
+    "MLP",
+    "POLICY_GAIN",
+    "VALUE_GAIN",
+    "ActorCritic",
+    "ActorCriticTrace",
+    "DuelingMLP",
+    "GaussianActor",
+    "Parameters",
+    "Trace",
+    "make_actor",
+    "make_critic",
+    "make_q_network",
+    "parameter_count",
+]
