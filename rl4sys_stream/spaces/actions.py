@@ -30,8 +30,6 @@ Box's shape: what Gymnasium's environments take."""
 INSIDE: Final = 1.0 - 1e-6
 """How far towards its bound an action is taken for squashed: the bound itself has no raw action."""
 
-_HALF: Final = np.full((), 0.5, np.float32)
-
 MAX_BOUND: Final = float(np.finfo(np.float32).max)
 """Beyond it a bound is taken for this, since actions are float32."""
 
@@ -125,10 +123,10 @@ class ActionFormat:
     def _bounded(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """A Box's raw action `float32 [D]` within the bounds."""
         if self.squash:
-            # The module's formula around the middle: high - low may be more than float32 holds.
-            low, high = self.low * _HALF, self.high * _HALF
-            raw = np.tanh(raw) * (high - low) + (high + low)
-        # Also after squashing: the sum's rounding may reach beyond a bound.
+            # In double precision: the bounds come out as themselves, and high - low is finite.
+            low, inside = self.low.astype(np.float64), np.tanh(raw).astype(np.float64)
+            raw = (low + (inside + 1.0) * (0.5 * (self.high - low))).astype(np.float32)
+        # Also after squashing, whose rounding may reach beyond a bound.
         found: NDArray[np.float32] = np.minimum(np.maximum(raw, self.low), self.high)
         return found
 
