@@ -52,7 +52,17 @@ SECTIONS: Final = MappingProxyType(
         "algorithm_parameters": _Section("algorithm_parameters", (), PARAMETER_ALIASES),
         "training": _Section(
             "algorithm_parameters",
-            ("batch_size", "n_epochs", "n_steps", "total_timesteps"),
+            (
+                "batch_size",
+                "buffer_size",
+                "gradient_steps",
+                "learning_starts",
+                "n_epochs",
+                "n_steps",
+                "total_timesteps",
+                "train_freq",
+                "update_steps",
+            ),
             {"epochs": "n_epochs"},
         ),
         "network_architecture": _Section("network_architecture", NetworkSpec.__struct_fields__),

@@ -15,6 +15,9 @@ from rl4sys_stream.config.hyperparameters import PPOParameters
 from rl4sys_stream.config.layers import Layer, expect_object
 from rl4sys_stream.config.schema import check_keys, dotted, shown
 from rl4sys_stream.config.settings import WorkerSettings
+from rl4sys_stream.config.upstream_dqn import NOT_APPLICABLE as DQN_NOT_APPLICABLE
+from rl4sys_stream.config.upstream_dqn import RENAMED as DQN_RENAMED
+from rl4sys_stream.config.upstream_dqn import read_dqn_parameters
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import Box, Discrete, flat_dim
 from rl4sys_stream.spaces.actions import ActionFormat
@@ -73,16 +76,25 @@ MARKS: Final = (
 """Top-level keys that only upstream's form has."""
 
 _KEYS: Final = ("client_id", PARAMETERS, *MARKS)
-_PARAMETER_KEYS: Final = (
-    *RENAMED,
-    *PARAMETERS_NOT_APPLICABLE,
-    "traj_per_epoch",
-    "train_v_iters",
-    "clip_vloss",
-    "max_grad_norm",
-    "input_size",
-    "act_dim",
+_SPACES: Final = ("input_size", "act_dim")
+_PARAMETER_KEYS: Final = MappingProxyType(
+    {
+        "PPO": (
+            *RENAMED,
+            *PARAMETERS_NOT_APPLICABLE,
+            "traj_per_epoch",
+            "train_v_iters",
+            "clip_vloss",
+            "max_grad_norm",
+            *_SPACES,
+        ),
+        "DQN": (*DQN_RENAMED, *DQN_NOT_APPLICABLE, *_SPACES),
+    }
 )
+"""Hyperparameters that upstream's algorithms have, with the spaces that it puts among them."""
+
+TYPES: Final = MappingProxyType({"PPO": "onpolicy", "DQN": "offpolicy"})
+"""What upstream calls them in `type`."""
 
 
 def read_upstream(data: Mapping[str, object], layer: Layer) -> None:
@@ -108,12 +120,20 @@ def _client_id(value: object, layer: Layer) -> None:
     layer.put("client_id", check_client_id(value), written="client_id")
 
 
+def _algorithm(layer: Layer) -> str:
+    """The algorithm of the file: PPO where it says none, or one that upstream does not have."""
+    name = layer.values.get("algorithm")
+    return name if isinstance(name, str) and name in TYPES else "PPO"
+
+
 def _type(value: object, layer: Layer) -> None:
-    if value != "onpolicy":
+    algorithm = _algorithm(layer)
+    expected = TYPES[algorithm]
+    if value != expected:
         raise ConfigError(
-            f'expected "onpolicy", which is what PPO is, not {shown(value)}', path="type"
+            f'expected "{expected}", which is what {algorithm} is, not {shown(value)}', path="type"
         )
-    layer.notices.append('type: "onpolicy" follows from the algorithm')
+    layer.notices.append(f'type: "{expected}" follows from the algorithm')
 
 
 def _server_address(value: object, layer: Layer) -> None:
@@ -159,7 +179,16 @@ _READERS: Final[Mapping[str, Callable[[object, Layer], None]]] = MappingProxyTyp
 
 
 def _read_parameters(data: Mapping[str, object], layer: Layer) -> None:
-    check_keys(data, _PARAMETER_KEYS, path=PARAMETERS)
+    algorithm = _algorithm(layer)
+    check_keys(data, _PARAMETER_KEYS[algorithm], path=PARAMETERS)
+    if algorithm == "DQN":
+        read_dqn_parameters(data, layer, section=PARAMETERS)
+    else:
+        _read_ppo_parameters(data, layer)
+    _read_spaces(data, layer)
+
+
+def _read_ppo_parameters(data: Mapping[str, object], layer: Layer) -> None:
     for key, value in data.items():
         written = dotted(PARAMETERS, key)
         if key in PARAMETERS_NOT_APPLICABLE:
@@ -168,6 +197,9 @@ def _read_parameters(data: Mapping[str, object], layer: Layer) -> None:
             layer.put(dotted(PARAMETERS, RENAMED[key]), value, written=written)
     _read_rollout(data, layer)
     _read_clipping(data, layer)
+
+
+def _read_spaces(data: Mapping[str, object], layer: Layer) -> None:
     if "input_size" in data:
         key = dotted(PARAMETERS, "input_size")
         space = Box((_count(data["input_size"], key),))

@@ -20,6 +20,7 @@ class Forwarder:
         assert parts.port is not None
         self._target = parts.port
         self._muted = threading.Event()
+        self._mute_at: bytes | None = None
         self._trigger: tuple[bytes, Callable[[], None]] | None = None
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
@@ -29,9 +30,9 @@ class Forwarder:
         self._threads: list[threading.Thread] = []
         self._begin(self._accept)
 
-    def mute(self) -> None:
-        """From now on requests arrive, and their replies do not."""
-        self._muted.set()
+    def mute_from(self, text: str) -> None:
+        """From the first request with `text` in it on, requests arrive and replies do not."""
+        self._mute_at = text.encode()
 
     def switch(self, port: int) -> None:
         """Cut all connections; the next ones go to another server."""
@@ -106,6 +107,8 @@ class Forwarder:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(_CHUNK):
+                if silence is None and self._mute_at and self._mute_at in data:
+                    self._muted.set()
                 if silence is None or not silence.is_set():
                     sink.sendall(data)
                 if silence is None:

@@ -303,7 +303,7 @@ def test_a_version_that_is_not_there_is_answered_with_those_that_are(run, redis_
         ('{"algorithm_parameters": {"gamma": "x"}}', "algorithm_parameters.gamma: expected a numb"),
         ('{"algorithm_parameters": {"gamma": 2}}', "algorithm_parameters.gamma: expected a number"),
         ("{", "is not JSON"),
-        ('{"algorithm": "DQN"}', "algorithm: DQN"),
+        ('{"algorithm": "A2C"}', "algorithm: unknown algorithm 'A2C'"),
         ('{"client_id": "other"}', "is the definition of 'other'"),
         ('{"communication": {"redis_url": "redis://:pw@h:1"}}', "redis_url"),
     ],

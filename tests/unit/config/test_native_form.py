@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rl4sys_stream.config import NetworkSpec, PPOParameters, load_config
+from rl4sys_stream.config import DQNParameters, NetworkSpec, PPOParameters, load_config
 from rl4sys_stream.config.forms import PARAMETER_ALIASES
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import Box, Discrete
@@ -71,6 +71,28 @@ def test_all_sections_together(load):
     assert config.notices == ("communication.timeout_s is read as communication.timeout",)
 
 
+def test_the_readme_form_names_dqn_as_well(load):
+    """The same keys, as far as DQN has what they say."""
+    document = json.loads((DATA / "readme_example.json").read_text())
+    config = load(
+        {
+            "algorithm": "DQN",
+            "algorithm_parameters": {"lr": 1e-3, "gamma": 0.98, "double_q": True},
+            "network_architecture": document["network_architecture"],
+            "training": {"batch_size": 64, "buffer_size": 10_000, "total_timesteps": 50_000},
+            "communication": document["communication"],
+        }
+    )
+    parameters = config.parameters
+    assert isinstance(parameters, DQNParameters)
+    assert (parameters.learning_rate, parameters.gamma, parameters.double_q) == (1e-3, 0.98, True)
+    assert (parameters.batch_size, parameters.buffer_size) == (64, 10_000)
+    assert parameters.total_timesteps == 50_000
+    assert config.notices[0] == (
+        "algorithm_parameters.lr is read as algorithm_parameters.learning_rate"
+    )
+
+
 @pytest.mark.parametrize(("alias", "name"), PARAMETER_ALIASES.items())
 def test_aliases_are_read_as_the_name_they_stand_for_and_say_so(load, alias, name):
     """Both spellings give the same parameters; the alias leaves a notice."""
@@ -119,10 +141,24 @@ def test_aliases_are_read_as_the_name_they_stand_for_and_say_so(load, alias, nam
         ({"client_id": "a b"}, "client_id", "1 to 64 letters"),
         ({"client_id": "../x"}, "client_id", "1 to 64 letters"),
         ({"client_id": 7}, "client_id", "1 to 64 letters"),
-        ({"algorithm": "DQN"}, "algorithm", "available: PPO"),
+        ({"algorithm": "A2C"}, "algorithm", "available: DQN"),
+        (
+            {"algorithm": "DQN", "training": {"epochs": 3, "total_timesteps": 9}},
+            "training.epochs",
+            "DQN has no such hyperparameter; it is PPO's",
+        ),
+        (
+            {"algorithm": "DQN", "training": {"batch_size": 9, "buffer_size": 8}},
+            "training.batch_size",
+            "batch_size must be <= buffer_size, which is 8",
+        ),
         ({"observation_space": {"type": "ball"}}, "observation_space", "expected"),
         (
-            {"action_space": {"type": "box", "shape": [1]}},
+            {
+                "algorithm": "DQN",
+                "algorithm_parameters": {"total_timesteps": 1000},
+                "action_space": {"type": "box", "shape": [1]},
+            },
             "action_space",
             "needs Discrete actions",
         ),
@@ -135,6 +171,13 @@ def test_what_is_wrong_is_named_by_the_path_that_the_user_wrote(load, document, 
     assert caught.value.path == path
     assert words in str(caught.value)
     assert str(caught.value).count("conf.json") == 1
+
+
+def test_dqn_alone_lacks_the_end_of_its_exploration(load):
+    """Nothing wrong is written, so there is no place in the file to name."""
+    with pytest.raises(ConfigError, match="set total_timesteps") as caught:
+        load({"algorithm": "DQN"})
+    assert caught.value.path == "algorithm_parameters.total_timesteps"
 
 
 def test_an_impossible_combination_is_reported_where_the_user_wrote_it(load):

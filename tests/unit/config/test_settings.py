@@ -3,7 +3,13 @@
 import msgspec
 import pytest
 
-from rl4sys_stream.config import AgentSettings, NetworkSpec, PPOParameters, WorkerSettings
+from rl4sys_stream.config import (
+    AgentSettings,
+    DQNParameters,
+    NetworkSpec,
+    PPOParameters,
+    WorkerSettings,
+)
 from rl4sys_stream.config.schema import read_struct
 from rl4sys_stream.errors import ConfigError
 
@@ -14,7 +20,9 @@ def test_the_defaults_pass_their_own_checks(kind):
     assert read_struct(kind, {}, path="section") == kind()
 
 
-@pytest.mark.parametrize("kind", [PPOParameters, AgentSettings, WorkerSettings, NetworkSpec])
+@pytest.mark.parametrize(
+    "kind", [DQNParameters, PPOParameters, AgentSettings, WorkerSettings, NetworkSpec]
+)
 def test_every_field_is_documented_on_its_class(kind):
     """The docstrings' Attributes and the fields are the same list, in the same order."""
     bases = [base for base in reversed(kind.__mro__) if issubclass(base, msgspec.Struct)]

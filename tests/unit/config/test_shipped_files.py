@@ -7,6 +7,7 @@ import pytest
 
 from rl4sys_stream.config import (
     AgentSettings,
+    DQNParameters,
     NetworkSpec,
     PPOParameters,
     WorkerSettings,
@@ -16,6 +17,8 @@ from rl4sys_stream.config.environment import VARIABLES
 from rl4sys_stream.config.forms import NATIVE, PARAMETER_ALIASES
 from rl4sys_stream.config.schema import allowed_values
 from rl4sys_stream.config.upstream import MARKS, PARAMETERS_NOT_APPLICABLE, RENAMED
+from rl4sys_stream.config.upstream_dqn import NOT_APPLICABLE as DQN_NOT_APPLICABLE
+from rl4sys_stream.config.upstream_dqn import RENAMED as DQN_RENAMED
 from rl4sys_stream.spaces import Discrete
 
 ROOT = Path(__file__).parents[3]
@@ -48,6 +51,15 @@ def test_the_reference_has_every_key_with_its_range_and_default(kind):
         assert f"| `{field}` | {allowed_values(kind, field)} | `{default}` | " in REFERENCE
 
 
+def test_the_reference_has_every_key_of_dqn():
+    """Whose schedules need an end, so that it has no defaults alone."""
+    parameters = DQNParameters(total_timesteps=1)
+    for field in sorted(set(parameters.__struct_fields__) - {"total_timesteps"}):
+        default = json.dumps(getattr(parameters, field))
+        words = allowed_values(DQNParameters, field)
+        assert f"| `{field}` | {words} | `{default}` | " in REFERENCE
+
+
 def test_the_reference_has_every_variable_alias_and_foreign_key():
     """What is read anywhere is described there."""
     for name in (
@@ -57,6 +69,8 @@ def test_the_reference_has_every_variable_alias_and_foreign_key():
         *MARKS,
         *RENAMED,
         *PARAMETERS_NOT_APPLICABLE,
+        *DQN_RENAMED,
+        *DQN_NOT_APPLICABLE,
     ):
         assert f"`{name}`" in REFERENCE
 

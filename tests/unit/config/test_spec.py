@@ -114,16 +114,16 @@ def test_differences_are_dotted_paths():
 
 def test_actions_that_the_algorithm_cannot_choose_are_refused():
     """In words, with the kinds that it can."""
-    with pytest.raises(ConfigError, match=r"PPO needs Discrete actions, not Box") as caught:
-        replace(LUNAR, action_space=Box((2,)))
+    with pytest.raises(ConfigError, match=r"DQN needs Discrete actions, not Box") as caught:
+        replace(LUNAR, algorithm="DQN", action_space=Box((2,)))
     assert caught.value.path == "action_space"
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("ppo", "did you mean 'PPO'\\? available: PPO"),
-        ("A2C", "unknown algorithm 'A2C'; available: PPO; another package's algorithm must be"),
+        ("ppo", "did you mean 'PPO'\\? available: DQN, PPO"),
+        ("A2C", "unknown algorithm 'A2C'; available: DQN, PPO; another package's algorithm must"),
     ],
 )
 def test_an_algorithm_that_cannot_be_trained_is_refused_with_those_that_can(name, words):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from rl4sys_stream.config import PPOParameters, load_config
+from rl4sys_stream.config import DQNParameters, PPOParameters, load_config
+from rl4sys_stream.config.upstream_dqn import NOT_APPLICABLE as DQN_NOT_APPLICABLE
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import Box, Discrete
 
@@ -127,7 +128,7 @@ def test_value_iterations_alone_count_the_passes(load):
         ({"lam": 2}, "algorithm_parameters.lam", "a number >= 0 and <= 1, not 2"),
         ({"train_pi_iters": 80.5, "train_v_iters": 80}, "algorithm_parameters.train_v_iters", ""),
         ({"type": "offpolicy"}, "type", 'expected "onpolicy"'),
-        ({"algorithm_name": "A3C"}, "algorithm_name", "available: PPO"),
+        ({"algorithm_name": "A3C"}, "algorithm_name", "available: DQN"),
         ({"train_server_address": "x:y"}, "train_server_address", "host:port"),
         ({"max_traj_length": 0}, "max_traj_length", "an integer >= 1"),
         ({"connection_timeout_seconds": -1}, "connection_timeout_seconds", "a number > 0"),
@@ -137,6 +138,74 @@ def test_what_cannot_be_honoured_is_refused_at_the_field_that_says_it(load, chan
     """Upstream's path, not ours."""
     with pytest.raises(ConfigError) as caught:
         load(upstream(**changes))
+    assert caught.value.path == path
+    assert words in str(caught.value)
+
+
+def dqn(**changes: object) -> dict[str, Any]:
+    """Upstream's DQN settings as data, with changes to its parameters."""
+    document: dict[str, Any] = json.loads((DATA / "upstream_dqn.json").read_text())
+    document["algorithm_parameters"].update(changes)
+    return document
+
+
+def test_the_dqn_file_loads_and_each_of_its_fields_is_accounted_for(load):
+    """A target that is mixed in small shares moves at each step; exploration has an end."""
+    config = load(dqn())
+    parameters = config.parameters
+    assert isinstance(parameters, DQNParameters)
+    assert config.spec().algorithm == "DQN"
+    assert (config.observation_space, config.action_space) == (Box((8,)), Discrete(4))
+    assert (parameters.batch_size, parameters.buffer_size) == (32, 1_000_000)
+    assert (parameters.learning_rate, parameters.gamma, parameters.seed) == (1e-4, 0.99, 0)
+    assert (parameters.tau, parameters.target_update_interval) == (0.005, 1)
+    assert (parameters.learning_starts, parameters.total_timesteps) == (50_000, 1_000_000)
+    same_name = {"client_id", "algorithm_parameters", "batch_size", "gamma", "seed", "tau"}
+    same_name |= {"buffer_size", "learning_starts"}
+    noticed = {notice.split()[0].rstrip(":").rpartition(".")[2] for notice in config.notices}
+    document = dqn()
+    assert set(document) | set(document["algorithm_parameters"]) <= same_name | noticed
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "value"),
+    [
+        ({"start_e": 0.5}, "exploration_initial_eps", 0.5),
+        ({"end_e": 0.01}, "exploration_final_eps", 0.01),
+        ({"exploration_fraction": 0.2}, "exploration_fraction", 0.2),
+        ({"total_timesteps": 500}, "total_timesteps", 500),
+        ({"train_frequency": 8}, "train_freq", 8),
+        ({"train_iters": 3}, "gradient_steps", 3),
+        ({"target_network_frequency": 70}, "target_update_interval", 70),
+    ],
+)
+def test_what_upstreams_dqn_reads_is_followed(load, changes, field, value):
+    """Also what upstream itself reads and then ignores."""
+    assert getattr(load(dqn(**changes)).parameters, field) == value
+
+
+@pytest.mark.parametrize("field", DQN_NOT_APPLICABLE)
+def test_what_upstreams_dqn_says_twice_or_in_vain_is_declared(load, field):
+    """With the reason."""
+    notices = load(dqn(**{field: 1})).notices
+    assert any(n.startswith(f"algorithm_parameters.{field}: not applicable: ") for n in notices)
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "words"),
+    [
+        ({"type": "onpolicy"}, "type", 'expected "offpolicy", which is what DQN is'),
+        ({"clip_ratio": 0.2}, "algorithm_parameters.clip_ratio", "unknown key"),
+        ({"lr": 0}, "algorithm_parameters.lr", "a number > 0, not 0"),
+        ({"buffer_size": 16}, "algorithm_parameters.batch_size", "<= buffer_size, which is 16"),
+    ],
+)
+def test_what_dqn_cannot_honour_is_refused_where_it_is_said(load, changes, path, words):
+    """Upstream's path, not ours."""
+    document = dqn(**{key: value for key, value in changes.items() if key != "type"})
+    document["type"] = changes.get("type", "offpolicy")
+    with pytest.raises(ConfigError) as caught:
+        load(document)
     assert caught.value.path == path
     assert words in str(caught.value)
 
