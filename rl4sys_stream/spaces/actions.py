@@ -124,8 +124,8 @@ class ActionFormat:
         """A Box's raw action `float32 [D]` within the bounds."""
         if self.squash:
             # In double precision: the bounds come out as themselves, and high - low is finite.
-            low, inside = self.low.astype(np.float64), np.tanh(raw).astype(np.float64)
-            raw = (low + (inside + 1.0) * (0.5 * (self.high - low))).astype(np.float32)
+            low = self.low.astype(np.float64)
+            raw = (low + (np.tanh(raw) + 1.0) * (0.5 * (self.high - low))).astype(np.float32)
         # Also after squashing, whose rounding may reach beyond a bound.
         found: NDArray[np.float32] = np.minimum(np.maximum(raw, self.low), self.high)
         return found
