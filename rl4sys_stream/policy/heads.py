@@ -134,8 +134,7 @@ class EpsilonGreedyHead:
         best, allowed = _best(outputs, mask)
         action = best
         if uniform() < self.epsilon:
-            # Rounding may take the product up to the count.
-            action = allowed[min(int(uniform() * len(allowed)), len(allowed) - 1)]
+            action = allowed[int(uniform() * len(allowed))]
         return action, self._log_prob(action == best, len(allowed))
 
     def greedy(self, outputs: NDArray[np.float32], mask: _Mask) -> tuple[int, float]:
@@ -147,8 +146,7 @@ class EpsilonGreedyHead:
         if not is_best:
             # Not of the quotient, which is 0 for the smallest ε.
             return math.log(self.epsilon) - math.log(count)
-        # Rounding may take the sum above 1.
-        return min(math.log(self.epsilon / count + (1.0 - self.epsilon)), 0.0)
+        return math.log(self.epsilon / count + (1.0 - self.epsilon))
 
 
 def _best(values: NDArray[np.float32], mask: _Mask) -> tuple[int, list[int]]:

@@ -138,6 +138,7 @@ def test_choices_come_as_often_as_their_probabilities_say_and_independently():
     [
         (np.array([True, True, False, False, False]), "forbids every action"),
         (np.ones(4, np.bool_), "shape"),
+        (np.ones(6, np.bool_), "shape"),
         (np.ones((5, 1), np.bool_), "shape"),
         (np.ones((2, 5), np.bool_), "shape"),
     ],
@@ -192,7 +193,7 @@ def test_an_epsilon_of_zero_never_explores_and_one_of_one_always_does():
         assert (action, log_prob) == (0, -math.log(2))
 
 
-@pytest.mark.parametrize("epsilon", [5e-324, 1e-300, 0.3, math.nextafter(1.0, 0.0), 1.0])
+@pytest.mark.parametrize("epsilon", [5e-324, 1e-300, 1e-17, 0.1, 0.3, 0.7, LARGEST, 1.0])
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_every_epsilon_gives_finite_log_probabilities_of_at_most_zero(epsilon, count):
     """The smallest share of all rounds to 0 when it is divided."""
