@@ -8,7 +8,12 @@ docs/configuration.md lists every key.
 from rl4sys_stream.config.address import check_redis_url
 from rl4sys_stream.config.algorithms import ALGORITHMS, AlgorithmDefinition, find_algorithm
 from rl4sys_stream.config.client import ClientConfig, check_client_id
-from rl4sys_stream.config.hyperparameters import DQNParameters, Hyperparameters, PPOParameters
+from rl4sys_stream.config.hyperparameters import (
+    DQNParameters,
+    Hyperparameters,
+    PPOParameters,
+    SACParameters,
+)
 from rl4sys_stream.config.load import find_definition, load_config
 from rl4sys_stream.config.settings import AgentSettings, WorkerSettings
 from rl4sys_stream.config.spec import ClientSpec, NetworkSpec
@@ -23,6 +28,7 @@ __all__ = [
     "Hyperparameters",
     "NetworkSpec",
     "PPOParameters",
+    "SACParameters",
     "WorkerSettings",
     "check_client_id",
     "check_redis_url",

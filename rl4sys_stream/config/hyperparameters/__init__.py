@@ -8,5 +8,12 @@ from rl4sys_stream.config.hyperparameters.base import Hyperparameters
 from rl4sys_stream.config.hyperparameters.dqn import DQNParameters
 from rl4sys_stream.config.hyperparameters.off_policy import OffPolicyParameters
 from rl4sys_stream.config.hyperparameters.ppo import PPOParameters
+from rl4sys_stream.config.hyperparameters.sac import SACParameters
 
-__all__ = ["DQNParameters", "Hyperparameters", "OffPolicyParameters", "PPOParameters"]
+__all__ = [
+    "DQNParameters",
+    "Hyperparameters",
+    "OffPolicyParameters",
+    "PPOParameters",
+    "SACParameters",
+]

@@ -144,6 +144,8 @@ def test_before_learning_starts_versions_differ_in_their_exploration_alone() -> 
         "train/n_updates",
         "replay/size",
         "policy/lag_mean",
+        "policy/lag_p50",
+        "policy/lag_p90",
         "policy/lag_max",
     }
     second = dqn.export()
@@ -273,9 +275,9 @@ def test_trial_updates_are_undone_by_loading_the_state_before_them(
         assert_same_state(tried.state(), plain.state())
 
 
-@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 3e38, -2e15])
 @pytest.mark.parametrize("switch", sorted(SWITCHES))
-def test_a_reward_that_is_not_finite_leaves_everything_as_before(
+def test_a_reward_that_would_spoil_the_buffer_leaves_everything_as_before(
     poison: float, switch: str
 ) -> None:
     """Nothing half-trained, the buffer included; the samples are kept; good ones train on."""
@@ -286,7 +288,7 @@ def test_a_reward_that_is_not_finite_leaves_everything_as_before(
     before, size = dqn.state(), dqn.retained
     poisoned = [with_rewards(sample, poison) for sample in batch_of(1)]
     observe_all(dqn, poisoned)
-    with pytest.raises(NonFiniteError, match="became infinite or NaN"):
+    with pytest.raises(NonFiniteError, match="would spoil the replay buffer"):
         dqn.update()
     assert_same_state(dqn.state(), before)
     assert dqn.ready()
@@ -297,12 +299,12 @@ def test_a_reward_that_is_not_finite_leaves_everything_as_before(
     assert_same_state(dqn.state(), undisturbed.state())
 
 
-def test_absurd_rewards_are_trained_on_while_they_are_finite() -> None:
+def test_absurd_rewards_are_trained_on_while_their_squares_are_finite() -> None:
     """The loss grows by their size, its slope does not."""
     dqn = make_dqn()
-    samples = [with_rewards(sample, 3e38) for sample in batch_of(1)]
+    samples = [with_rewards(sample, 9e14) for sample in batch_of(1)]
     metrics = observe_all(dqn, samples).update().metrics
-    assert 1e38 < metrics["train/loss"] < 1e39
+    assert 1e14 < metrics["train/loss"] < 1e16
     assert np.isfinite(observe_all(dqn, batch_of(2)).update().metrics["train/grad_norm"])
 
 

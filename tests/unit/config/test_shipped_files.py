@@ -10,6 +10,7 @@ from rl4sys_stream.config import (
     DQNParameters,
     NetworkSpec,
     PPOParameters,
+    SACParameters,
     WorkerSettings,
     load_config,
 )
@@ -43,7 +44,9 @@ def test_the_lunar_example_and_the_lunar_worker_agree():
     assert example.spec(worker.spec()) == worker.spec()
 
 
-@pytest.mark.parametrize("kind", [PPOParameters, NetworkSpec, AgentSettings, WorkerSettings])
+@pytest.mark.parametrize(
+    "kind", [PPOParameters, SACParameters, NetworkSpec, AgentSettings, WorkerSettings]
+)
 def test_the_reference_has_every_key_with_its_range_and_default(kind):
     """The tables are checked against the classes."""
     for field in kind.__struct_fields__:

@@ -1,0 +1,1 @@
+"""An algorithm for bandits: it counts what each action was worth, and prefers the best."""

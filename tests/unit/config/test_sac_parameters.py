@@ -1,0 +1,117 @@
+"""Hyperparameters of SAC: the weight of the entropy, and what is refused together."""
+
+import math
+
+import pytest
+
+from rl4sys_stream.config import SACParameters, find_algorithm
+from rl4sys_stream.errors import ConfigError
+
+
+def test_the_defaults_are_those_of_stable_baselines3():
+    """Where both have the setting."""
+    sb3 = pytest.importorskip("stable_baselines3")
+    inspect = pytest.importorskip("inspect")
+    theirs = inspect.signature(sb3.SAC).parameters
+    ours = SACParameters()
+    shared = [name for name in ours.__struct_fields__ if name in theirs and name != "seed"]
+    assert len(shared) == 11
+    for name in shared:
+        assert getattr(ours, name) == theirs[name].default, name
+
+
+@pytest.mark.parametrize(
+    ("ent_coef", "initial", "learned"),
+    [
+        ("auto", 1.0, True),
+        ("auto_0.1", 0.1, True),
+        ("auto_1e-3", 1e-3, True),
+        (0.2, 0.2, False),
+        (0, 0.0, False),
+    ],
+)
+def test_the_weight_of_the_entropy_is_learned_or_stays(ent_coef, initial, learned):
+    """In the three forms of Stable-Baselines3."""
+    parameters = SACParameters.from_json({"ent_coef": ent_coef})
+    assert parameters.initial_ent_coef == initial
+    assert parameters.learns_ent_coef == learned
+
+
+@pytest.mark.parametrize(
+    "ent_coef",
+    ["", "automatic", "auto_", "auto_0", "auto_-1", "auto_x", "auto_nan", "auto_inf", "0.1", "x_1"],
+)
+def test_other_words_for_it_are_refused(ent_coef):
+    """With the forms that there are."""
+    with pytest.raises(ConfigError, match='"auto_" and the number > 0') as caught:
+        SACParameters.from_json({"ent_coef": ent_coef})
+    assert caught.value.path == "algorithm_parameters.ent_coef"
+
+
+@pytest.mark.parametrize("ent_coef", [-0.1, math.nan, math.inf, None, True])
+def test_other_values_of_it_are_refused(ent_coef):
+    """With what is allowed."""
+    with pytest.raises(ConfigError, match="expected a number >= 0 or a string") as caught:
+        SACParameters.from_json({"ent_coef": ent_coef})
+    assert caught.value.path == "algorithm_parameters.ent_coef"
+
+
+def test_the_entropy_that_is_aimed_at_follows_the_actions():
+    """Less one nat for each element, as in the paper's table of hyperparameters."""
+    assert SACParameters().target_entropy_of(3) == -3.0
+    assert SACParameters(target_entropy=-1.5).target_entropy_of(3) == -1.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "words"),
+    [
+        ({"buffer_size": 200}, "batch_size", "<= buffer_size, which is 200"),
+        ({"gradient_steps": 0}, "gradient_steps", "gradient_steps must be >= 1, or -1"),
+        (
+            {"ent_coef": 0.2, "target_entropy": -1.0},
+            "target_entropy",
+            "nothing aims at target_entropy while ent_coef stays 0.2",
+        ),
+        ({"learning_rate_schedule": "linear"}, "learning_rate_schedule", "set total_timesteps"),
+    ],
+)
+def test_settings_that_cannot_work_together_are_refused(changes, path, words):
+    """With the inequality in words, at one of its sides."""
+    with pytest.raises(ConfigError) as caught:
+        SACParameters(**changes)
+    assert caught.value.path == path
+    assert words in str(caught.value)
+
+
+def test_what_nothing_reads_is_named():
+    """The end of a schedule that was not chosen."""
+    assert SACParameters().unread() == {}
+    assert list(SACParameters(total_timesteps=1000).unread()) == ["total_timesteps"]
+    linear = SACParameters(total_timesteps=1000, learning_rate_schedule="linear")
+    assert linear.unread() == {}
+
+
+def test_it_acts_on_boxes_through_tanh_and_keeps_no_limit_of_lag():
+    """What the agents and the worker know of it without importing it."""
+    definition = find_algorithm("SAC")
+    assert definition.actions == ("Box",)
+    assert definition.squashes
+    assert not definition.on_policy
+
+
+def test_a_file_of_it_loads(load):
+    """With its settings where the file's sections have them; actions go through tanh."""
+    config = load(
+        {
+            "client_id": "pendulum",
+            "algorithm": "SAC",
+            "observation_space": {"type": "box", "shape": [3]},
+            "action_space": {"type": "box", "shape": [1], "low": -2, "high": 2},
+            "algorithm_parameters": {"ent_coef": "auto_0.5", "target_entropy": -0.5},
+            "training": {"batch_size": 64, "train_freq": 8},
+        }
+    )
+    assert config.parameters == SACParameters(
+        ent_coef="auto_0.5", target_entropy=-0.5, batch_size=64, train_freq=8
+    )
+    assert config.spec().actions.squash
