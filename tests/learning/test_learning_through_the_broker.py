@@ -57,7 +57,7 @@ def worker_process(redis_url: str, definition: Path, client: str) -> Iterator[No
         assert process.wait(timeout=20) == 0
 
 
-def definition_file(folder: Path, client: str, seed: int, algorithm: str) -> Path:
+def definition_file(folder: Path, client: str, seed: int, algorithm: str = "PPO") -> Path:
     """A definition with quick parameters."""
     path = folder / f"{client}.json"
     path.write_text(

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+import stable_baselines3
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,11 +71,9 @@ def test_steps_are_due_when_stable_baselines3_does_them(
     train_freq: int, gradient_steps: int, interval: int, starts: int
 ) -> None:
     """Its own loop over 150 steps of a real environment, and ours over trajectories of 30."""
-    gymnasium = pytest.importorskip("gymnasium")
-    sb3 = pytest.importorskip("stable_baselines3")
     expected: list[tuple[str, int, int]] = []
 
-    class Theirs(sb3.DQN):  # type: ignore[misc, name-defined]
+    class Theirs(stable_baselines3.DQN):
         def train(self, gradient_steps: int, batch_size: int = 100) -> None:
             expected.append(("train", self.num_timesteps, gradient_steps))
 
@@ -81,7 +82,7 @@ def test_steps_are_due_when_stable_baselines3_does_them(
             if self._n_calls % self.target_update_interval == 0:
                 expected.append(("target", self.num_timesteps, 1))
 
-    cadence = {
+    cadence: dict[str, Any] = {
         "train_freq": train_freq,
         "gradient_steps": gradient_steps,
         "target_update_interval": interval,
