@@ -23,8 +23,8 @@ BETWEEN: Final = 0.5
 """How far a correction moves what ratios are taken against: 0, the policy that acted; 1, the
 learner's before the update. Around the former, all updates within the lag share one range, and
 learning slows down with the lag. Around the latter, each has one of its own before the first is
-seen, and learning overshoots. Half-way learned LunarLander best at a lag of 8, and CartPole as well
-as without correction; the learner's own was worst at both."""
+seen, and learning overshoots. At a lag of 8, half-way learned LunarLander and CartPole better than
+either; the learner's own was the worst, also in comparison with no correction."""
 
 
 @dataclass(frozen=True, slots=True)
