@@ -43,17 +43,17 @@ def _function(step: str) -> tuple[Any, str]:
 
     from rl4sys_stream.algorithms.ppo import PPO  # noqa: PLC0415
     from rl4sys_stream.model_store.publisher import Publisher  # noqa: PLC0415
-    from rl4sys_stream.worker import session  # noqa: PLC0415
+    from rl4sys_stream.worker import committer  # noqa: PLC0415
     from rl4sys_stream.worker.intake import Intake  # noqa: PLC0415
 
     functions: dict[str, tuple[Any, str]] = {
         "read": (Intake, "take"),
         "learn": (torch.optim.Adam, "step"),
         "learned": (PPO, "update"),
-        "checkpoint": (session, "stage_checkpoint"),
+        "checkpoint": (committer, "stage_checkpoint"),
         "stage": (Publisher, "stage"),
-        "commit": (session, "commit"),
-        "note": (session.Session, "_note_published"),
+        "commit": (committer, "commit"),
+        "note": (committer.Committer, "_tell"),
     }
     return functions[step]
 

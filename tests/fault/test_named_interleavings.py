@@ -108,7 +108,8 @@ def test_power_loss_after_the_watermark_covered_an_entry(make_world, client_name
             assert head is not None
             assert (head.version, after.version) == (4, 4)
             assert (before.token == after.token) != (head.token == after.token)
-            eventually(lambda: {a.status().token for a in team.agents} == {head.token})
+            newest = {(head.version, head.token)}
+            eventually(lambda: {(a.version, a.status().token) for a in team.agents} == newest)
             for agent in team.agents:
                 assert agent.status().rollbacks == 1
                 check_acts_as_published(world, agent)
