@@ -140,6 +140,7 @@ def _ppo_cartpole() -> Case:
                 envs=8,
                 definition=_definition("PPO", ours, agent={"max_trajectory_steps": 16}),
             ),
+            Streams(name=OURS_OWN, definition=_shipped("cartpole")),
         ),
     )
 
@@ -186,6 +187,7 @@ def _off_policy(
     hidden_sizes: tuple[int, ...] = (256, 256),
     reference_extra: Mapping[str, object] | None = None,
     ours_extra: Mapping[str, object] | None = None,
+    further: tuple[Side, ...] = (),
 ) -> Case:
     ours = {**parameters, "update_steps": update_steps, **(ours_extra or {})}
     network = {"hidden_sizes": list(hidden_sizes), "activation": "relu"}
@@ -211,6 +213,7 @@ def _off_policy(
                     agent={"max_trajectory_steps": CUT_STEPS},
                 )
             ),
+            *further,
         ),
     )
 
@@ -239,6 +242,7 @@ def _dqn_cartpole() -> Case:
         parameters=parameters,
         update_steps=256,
         ours_extra={"total_timesteps": budget},
+        further=(Streams(name=OURS_OWN, definition=_shipped("cartpole_dqn")),),
     )
 
 
