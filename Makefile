@@ -9,6 +9,7 @@
 #   make chaos CHAOS_ARGS="--minutes 3 --faults 40"  a shorter chaos run
 #   make unit PYTEST_ARGS="-k diff -x"  further arguments for pytest
 #   make soak SOAK_ARGS="--minutes 4"   a shorter soak; OUTAGE_ARGS likewise for `make outage`
+#   make bench-learning LEARNING_ARGS="--cases ppo_cartpole --resume"   a part of the comparison
 #   make fuzz FUZZ_ARGS="--seconds 60 --target ledger"   arguments of the fuzz campaign
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -21,6 +22,7 @@ CHAOS_ARGS ?=
 PYTEST_ARGS ?=
 SOAK_ARGS ?=
 OUTAGE_ARGS ?=
+LEARNING_ARGS ?=
 FUZZ_ARGS ?= --seconds 20
 # Two workers suit two cores; learning tests train, so more would only slow each other down.
 PYTEST_WORKERS ?= 2
@@ -35,13 +37,13 @@ export OMP_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test setup lint fmt types imports unit integration fault learn fuzz all-tests \
-	wheel compose-test bench outage soak chaos clean
+	wheel compose-test bench bench-learning outage soak chaos clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 	@echo
 	@echo "verbs: demo test | setup lint fmt types imports unit integration fault learn wheel |"
-	@echo "       compose-test (needs Docker) bench outage soak chaos fuzz clean"
+	@echo "       compose-test (needs Docker) bench bench-learning outage soak chaos fuzz clean"
 
 # Lunar Lander learns through Redis streams: embedded broker, dispatcher, worker, application.
 demo: $(VENV)/.installed-run
@@ -99,6 +101,10 @@ compose-test:
 bench: $(VENV)/.installed-dev
 	@set -e; for file in $(filter-out %/outage.py %/soak.py,$(wildcard benchmarks/[a-z]*.py)); do \
 	  echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)"; done
+
+# Steps and seconds until each algorithm has learned, beside Stable-Baselines3; hours for all cases.
+bench-learning: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.learning $(LEARNING_ARGS)
 
 # The decision path while the broker is away for a minute, twice; then the same with the application
 # killed in between. About 11 minutes.

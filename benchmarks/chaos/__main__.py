@@ -26,7 +26,7 @@ CONTROL_FAULTS = 20
     "--client",
     "algorithms",
     multiple=True,
-    default=("PPO", "PPO", "PPO"),
+    default=("PPO", "PPO", "DQN"),
     show_default=True,
     metavar="ALGORITHM",
     help="One client that trains with this; repeat for more.",

@@ -201,7 +201,10 @@ def judge(
     verdict.fates["lost"] = len(lost)
     verdict.accuse("trajectories are lost", lost)
     pending = [entry_id for entry_id in history.present if history.is_readable(entry_id)]
-    _check_pending(verdict, history, pending, flushed_ms=flushed_ms, n_steps=n_steps)
+    retained = _retained(history, settled)
+    _check_retained(verdict, history, retained)
+    known = retained.union(pending)
+    _check_pending(verdict, history, pending, known, flushed_ms=flushed_ms, n_steps=n_steps)
     _check_quarantine(verdict, ledger, numbers, fates)
     _check_unwritten(verdict, ledger, numbers, fates)
     _check_books(verdict, history, fates, settled)
@@ -229,6 +232,20 @@ def _numbers(history: ClientHistory) -> tuple[dict[Identity, Number], list[str]]
     return numbers, wrong
 
 
+def _retained(history: ClientHistory, settled: _Settled) -> set[str]:
+    """Entries that a replay buffer keeps in the stream, trained and acknowledged."""
+    return {
+        entry_id
+        for entry_id in history.present
+        if not history.is_readable(entry_id)
+        and settled.fates.get(_number_of(history, entry_id)) == "trained"
+    }
+
+
+def _number_of(history: ClientHistory, entry_id: str) -> Number:
+    return history.entries[entry_id].number or ("", 0)
+
+
 def _find_waiting(history: ClientHistory) -> tuple[set[Number], set[Number]]:
     """Numbers in the stream: those that a worker will be given, and those that nobody will."""
     waiting, stranded = set[Number](), set[Number]()
@@ -239,10 +256,24 @@ def _find_waiting(history: ClientHistory) -> tuple[set[Number], set[Number]]:
     return waiting, stranded
 
 
+def _check_retained(verdict: ClientVerdict, history: ClientHistory, retained: set[str]) -> None:
+    """The head says how many entries stay; somebody may have destroyed some of them."""
+    if not history.commits:
+        return
+    said = int(history.commits[-1].head.get("retained", b"0"))
+    gone = sum(1 for entry_id in history.destroyed if entry_id not in history.present)
+    if not said - gone <= len(retained) <= said:
+        verdict.violations.append(
+            f"{verdict.client}: {len(retained)} trained entries are in the stream, the head says "
+            f"{said}, and {gone} were destroyed"
+        )
+
+
 def _check_pending(
     verdict: ClientVerdict,
     history: ClientHistory,
     pending: Iterable[str],
+    known: set[str],
     *,
     flushed_ms: int,
     n_steps: int,
@@ -251,7 +282,7 @@ def _check_pending(
     pending = sorted(pending, key=id_order)
     verdict.accuse(
         "entries are in the stream, acknowledged or passed over, and no worker will read them",
-        sorted(history.present - set(pending), key=id_order),
+        sorted(history.present - known, key=id_order),
     )
     verdict.accuse(
         "entries still wait although enough for another rollout came after them",

@@ -83,12 +83,21 @@ def write_definition(folder: Path, client: ClientPlan, settings: ChaosSettings) 
 
 
 def _parameters(client: ClientPlan, settings: ChaosSettings) -> dict[str, int]:
-    """Small and fast, so that commits are frequent."""
-    if client.algorithm != "PPO":
-        raise ValueError(f"this run has no parameters for {client.algorithm} yet")
-    return {
-        "n_steps": settings.n_steps,
-        "batch_size": 64,
-        "n_epochs": 2,
-        "seed": settings.seed,
-    }
+    """Small and fast, so that commits are frequent, and a replay buffer is soon full."""
+    if client.algorithm == "PPO":
+        return {
+            "n_steps": settings.n_steps,
+            "batch_size": 64,
+            "n_epochs": 2,
+            "seed": settings.seed,
+        }
+    if client.algorithm == "DQN":
+        return {
+            "update_steps": settings.n_steps,
+            "batch_size": 32,
+            "buffer_size": 16 * settings.n_steps,
+            "learning_starts": settings.n_steps,
+            "total_timesteps": 100 * settings.n_steps,
+            "seed": settings.seed,
+        }
+    raise ValueError(f"this run has no parameters for {client.algorithm}")

@@ -23,7 +23,7 @@ from rl4sys_stream.agent.status import AgentStatus
 from rl4sys_stream.clock import Clock, SystemClock
 from rl4sys_stream.errors import SpoolError, TrajectoryStateError, UsageError
 from rl4sys_stream.policy.policy import UniformPolicy
-from rl4sys_stream.spaces import MultiDiscrete, Observation, flat_dim, make_flattener
+from rl4sys_stream.spaces import Observation, flat_dim, make_flattener
 from rl4sys_stream.telemetry import log_event
 from rl4sys_stream.wire.format import FALLBACK_TOKEN
 from rl4sys_stream.wire.trajectory import End
@@ -115,9 +115,8 @@ class StreamAgent:
         self._setup: Setup = setup
         self._observation_space = setup.observation_space
         self._actions = setup.actions
-        # What is not a Box is applied as it is drawn.
-        drawn = setup.actions.single or isinstance(setup.config.action_space, MultiDiscrete)
-        self._applied = None if drawn else setup.actions.applied
+        # One integer is applied as it is drawn: a call less on the decision path.
+        self._applied = None if setup.actions.single else setup.actions.applied
         self._flatten = make_flattener(setup.observation_space)
         self._fallback = fallback
         self._clock: Clock = clock or SystemClock()

@@ -11,7 +11,7 @@ __all__ = ["make_adam", "moments"]
 def make_adam(
     vectors: Mapping[str, Tensor], *, learning_rate: float, eps: float
 ) -> torch.optim.Adam:
-    """Adam (arXiv:1412.6980) with a parameter group for each vector.
+    """Adam (Kingma et al. 2015, arXiv:1412.6980), with a parameter group for each vector.
 
     Args:
         vectors: By name, float32 [n]; the `grad` of each is what backpropagation writes.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rl4sys_stream.algorithms.base import AlgorithmState, PolicyExport, Sample, UpdateReport
 from rl4sys_stream.algorithms.checkpoint import check_fits
+from rl4sys_stream.algorithms.lag import describe_lag
 from rl4sys_stream.algorithms.normalize import RunningMeanStd
 from rl4sys_stream.algorithms.replay_buffer import ReplayBuffer, Transitions
 from rl4sys_stream.config.hyperparameters import OffPolicyParameters
@@ -29,6 +30,11 @@ __all__ = ["MAX_TRAJECTORIES", "OffPolicy", "headroom_for"]
 
 MAX_TRAJECTORIES: Final = 4000
 """An update consumes no more than this, since one commit has to settle them all."""
+
+LARGEST_REWARD: Final = 1e15
+"""Beyond it, squared errors of a minibatch come near what float32 can hold. In a rollout such a
+reward spoils one update, which is rolled back; in a replay buffer it would spoil them for ever, and
+none of the samples at hand would be to blame."""
 
 LONGEST_TRAJECTORY: Final = 4096
 """Longer ones, and updates of a backlog, make the buffer's memory grow."""
@@ -130,6 +136,7 @@ class OffPolicy(ABC):
         if not self._samples:
             raise UsageError("nothing to train on: observe a trajectory before an update")
         trajectories = [sample.trajectory for sample in self._samples]
+        _check_rewards(trajectories)
         self.buffer.evict()
         self.buffer.reserve(trajectories)
         before = self.state()
@@ -152,14 +159,11 @@ class OffPolicy(ABC):
 
     def _describe(self) -> dict[str, float]:
         """The metrics that are not the gradient steps'."""
-        lags = np.array([sample.lag for sample in self._samples])
-        steps = np.array([len(sample.trajectory.actions) for sample in self._samples])
         return {
             "train/learning_rate": self._cadence.learning_rate_at(self.num_timesteps),
             "train/n_updates": float(self.n_updates),
             "replay/size": float(len(self.buffer)),
-            "policy/lag_mean": float(np.average(lags, weights=steps)),
-            "policy/lag_max": float(lags.max()),
+            **describe_lag(self._samples),
         }
 
     def _check_finite(self, metrics: dict[str, float]) -> None:
@@ -244,3 +248,13 @@ class OffPolicy(ABC):
         mark = int(state.numbers["replay.mark"])
         if not self.buffer.rewind(mark):
             self.buffer.clear(mark)
+
+
+def _check_rewards(trajectories: Sequence[Trajectory]) -> None:
+    """Raise NonFiniteError while it is known which trajectories are to blame."""
+    for trajectory in trajectories:
+        largest = float(np.abs(trajectory.rewards).max())
+        if not largest <= LARGEST_REWARD:  # NaN is not, either
+            raise NonFiniteError(
+                f"a reward of {largest:g} would spoil the replay buffer; scale rewards"
+            )

@@ -1,4 +1,4 @@
-"""Adam over networks whose parameters are one vector each, and their gradient's length."""
+"""Stepping several networks at once: a rate for each, and their joint gradient clipped."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -6,6 +6,8 @@ from typing import Final, Protocol
 
 import torch
 from torch import Tensor
+
+from rl4sys_stream.algorithms.adam import make_adam, moments
 
 __all__ = ["ADAM_EPSILON", "Optimizer", "Vectors"]
 
@@ -28,20 +30,13 @@ class Vectors(Protocol):
 
 
 class Optimizer:
-    """One Adam (Kingma et al. 2015, arXiv:1412.6980) with a step size for each network."""
+    """One Adam with a step size for each network."""
 
-    def __init__(self, networks: Sequence[Vectors]) -> None:
-        """Begin without any momentum."""
-        self._networks = tuple(networks)
-        groups = [{"params": [network.vector]} for network in networks]
-        self._adam = torch.optim.Adam(groups, eps=ADAM_EPSILON, fused=True)
-        for network in networks:
-            # Adam would make these at its first step; made now, every state has the same arrays.
-            self._adam.state[network.vector] = {
-                "step": torch.tensor(0.0),
-                "exp_avg": torch.zeros_like(network.vector),
-                "exp_avg_sq": torch.zeros_like(network.vector),
-            }
+    def __init__(self, networks: Sequence[Vectors], *, learning_rate: float) -> None:
+        """Begin without any momentum, and with the same step size for all."""
+        self._vectors = {network.prefix: network.vector for network in networks}
+        self._gradients = [network.gradient for network in networks]
+        self._adam = make_adam(self._vectors, learning_rate=learning_rate, eps=ADAM_EPSILON)
 
     def set_learning_rates(self, rates: Sequence[float]) -> None:
         """One for each network, in their order."""
@@ -54,19 +49,14 @@ class Optimizer:
         Returns:
             Their norm before that, a scalar.
         """
-        norms = [torch.linalg.vector_norm(network.gradient) for network in self._networks]
+        norms = [torch.linalg.vector_norm(gradient) for gradient in self._gradients]
         norm: Tensor = reduce(torch.hypot, norms)
         shrink = (max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
-        for network in self._networks:
-            network.gradient.mul_(shrink)
+        for gradient in self._gradients:
+            gradient.mul_(shrink)
         self._adam.step()
         return norm
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and moments by name: the tensors themselves, for a checkpoint."""
-        tensors: dict[str, Tensor] = {}
-        for network in self._networks:
-            tensors[network.prefix] = network.vector
-            for moment, tensor in self._adam.state[network.vector].items():
-                tensors[f"{network.prefix}.{moment}"] = tensor
-        return tensors
+        return {**self._vectors, **moments(self._adam, self._vectors)}

@@ -14,11 +14,10 @@ Policy Optimization; each is marked where it happens:
  5. Optionally values are clipped, and epochs end early, both as in Stable-Baselines3; but the KL
     that lagging data brings along does not count towards the early end.
  6. The joint gradient of actor and critic is clipped by its norm.
- 7. Optionally, V-trace corrects the advantages and values of lagging steps (vtrace.py). The
-    clipped ratio stays that of departure 1, whose range binds the learner to the policy that
-    acted: under lag, several updates share what is one update's way without. A range around the
-    learner's own policy before each update (Hilton, Cobbe, Schulman 2021, arXiv:2110.00641) lets
-    each of them go that way before the first is seen; eight versions behind, it learned worst.
+ 7. Optionally, lagging steps are corrected: advantages and values by V-trace (vtrace.py), and the
+    range of the clipped ratio lies around a policy half-way between the one that acted and the
+    learner's before the update (`rollout.BETWEEN`), each step weighing by what that leaves out.
+    Nothing changes where nothing lags.
  8. Optionally, rewards are divided by the running deviation of the return, as in
     Stable-Baselines3's `VecNormalize`.
 """
@@ -35,6 +34,7 @@ from rl4sys_stream.algorithms.base import AlgorithmState, PolicyExport, Sample, 
 from rl4sys_stream.algorithms.checkpoint import check_fits
 from rl4sys_stream.algorithms.distributions import ActionDistribution, make_distribution
 from rl4sys_stream.algorithms.export import export_policy
+from rl4sys_stream.algorithms.lag import describe_lag
 from rl4sys_stream.algorithms.networks import ActorCritic
 from rl4sys_stream.algorithms.normalize import RunningMeanStd, discounted_returns, scale_rewards
 from rl4sys_stream.algorithms.optimizer import Optimizer
@@ -107,6 +107,8 @@ def ppo_loss(
     if parameters.normalize_advantage and size > 1:  # departure 4
         deviation, mean = torch.std_mean(advantages)
         advantages = (advantages - mean) / (deviation + 1e-8)
+    if batch.weights is not None:
+        advantages = advantages * batch.weights  # departure 7
 
     # L^CLIP, equation 7. It has a slope only where the minimum is the unclipped term:
     # d ratio / d log-probability = ratio.
@@ -163,7 +165,9 @@ class PPO:
         )
         self.actor, self.critic = self._networks.actor, self._networks.critic
         self._distribution = make_distribution(spec.actions, self.actor)
-        self._optimizer = Optimizer((self.actor, self.critic))
+        self._optimizer = Optimizer(
+            (self.actor, self.critic), learning_rate=parameters.learning_rate
+        )
         self._statistics = {"observations": RunningMeanStd(obs_dim), "returns": RunningMeanStd(1)}
         self._num_timesteps = 0
         self._n_updates = 0  # epochs; Stable-Baselines3 calls them so
@@ -296,7 +300,7 @@ class PPO:
         return means
 
     def _initial_kl(self, rollout: Rollout) -> Tensor:
-        """Each step's approximate KL of the policy that acted to the one that is to be trained.
+        """Each step's approximate KL of what ratios are taken against to what is to be trained.
 
         Lagging data brings it along, and it is not the update's doing: counted in, it could end
         the update before its first step.
@@ -330,7 +334,7 @@ class PPO:
             "train/learning_rate": self._learning_rates()[0],
             "train/clip_range": self._clip_range(),
             "train/n_updates": float(self._n_updates),
-            **_describe_lag(self._samples),
+            **describe_lag(self._samples),
         }
 
     def _check_finite(self, metrics: dict[str, float]) -> None:
@@ -389,16 +393,3 @@ def _explained_variance(values: Tensor, returns: Tensor) -> float:
     if variance == 0.0:
         return 0.0
     return 1.0 - float((returns - values).var(correction=0)) / variance
-
-
-def _describe_lag(samples: Sequence[Sample]) -> dict[str, float]:
-    """The distribution of the policy lag over steps: its quantiles are lags that occurred."""
-    steps = [len(sample.trajectory.actions) for sample in samples]
-    lags = np.repeat([sample.lag for sample in samples], steps)
-    median, ninth_decile = np.quantile(lags, (0.5, 0.9), method="inverted_cdf")
-    return {
-        "policy/lag_mean": float(lags.mean()),
-        "policy/lag_p50": float(median),
-        "policy/lag_p90": float(ninth_decile),
-        "policy/lag_max": float(lags.max()),
-    }

@@ -247,7 +247,6 @@ class ReplayBuffer:
     def refill(self, trajectories: Sequence[Trajectory], mark: int) -> None:
         """Hold `trajectories`, the newest ones before `mark`, oldest first, and nothing else."""
         self.clear(mark)
-        self._mark_before = None if trajectories else mark
         self.reserve(trajectories)
         for index, trajectory in enumerate(trajectories, start=1):
             self._store(trajectory, mark if index == len(trajectories) else None)

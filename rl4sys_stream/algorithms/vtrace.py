@@ -22,8 +22,7 @@ class VTrace:
     """What one trajectory's T steps teach.
 
     Attributes:
-        advantages: float32 [T]. The gradient of each log-probability weighs by the importance of
-            the step as well, which is for the caller.
+        advantages: float32 [T], not yet weighed by how probable the learner finds the step.
         returns: float32 [T], v_t, which the critic learns.
     """
 

@@ -129,6 +129,9 @@ class _Several:
         return Moment(observation=observation, mask=mask_of(info))
 
     def _step(self, env: Environment, action: Any) -> Moment:  # noqa: ANN401 - the environment's
+        shape = env.action_space.shape
+        if shape and np.shape(action) != shape:  # choices in several axes: agents have one
+            action = np.reshape(action, shape)
         observation, reward, terminated, truncated, info = env.step(action)
         if not terminated and not truncated:
             return Moment(observation=observation, mask=mask_of(info), reward=float(reward))
@@ -168,7 +171,8 @@ class _Vector:
             pairs = zip(actions, self._idle, strict=True)
             actions = [idle if action is None else action for action, idle in pairs]
         self._idle = list(actions)
-        batch = np.array(actions, dtype=self._env.action_space.dtype)
+        space = self._env.action_space
+        batch = np.array(actions, dtype=space.dtype).reshape(space.shape or (-1,))
         observations, rewards, terminated, truncated, infos = self._env.step(batch)
         ended = np.logical_or(terminated, truncated)
         rows = self._rows(observations)

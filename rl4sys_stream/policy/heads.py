@@ -5,7 +5,7 @@ from [0, 1): the same numbers, the same action, in any language.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -17,6 +17,7 @@ from rl4sys_stream.policy.distributions import Categorical, allowed_actions
 from rl4sys_stream.spaces.actions import RawAction
 
 __all__ = [
+    "LOG_STD_LIMIT",
     "MAX_LOG_STD",
     "MIN_LOG_STD",
     "CategoricalHead",
@@ -32,7 +33,14 @@ MIN_LOG_STD: Final = -20.0
 MAX_LOG_STD: Final = 2.0
 """Where log-standard-deviations that depend on the state are cut off (Haarnoja et al. 2018)."""
 
+LOG_STD_LIMIT: Final = 80.0
+"""Largest magnitude of log-standard-deviations that do not depend on the state: within it, what is
+drawn is finite as float32 and so is its density."""
+
+_LOG_TWO: Final = math.log(2.0)
 _LOG_TWO_PI: Final = math.log(2.0 * math.pi)
+_LARGEST: Final = float(np.finfo(np.float32).max)
+"""Log-probabilities travel as float32."""
 
 _Mask = NDArray[np.bool_] | None
 _Uniform = Callable[[], float]
@@ -126,8 +134,7 @@ class EpsilonGreedyHead:
         best, allowed = _best(outputs, mask)
         action = best
         if uniform() < self.epsilon:
-            # Rounding may take the product up to the count.
-            action = allowed[min(int(uniform() * len(allowed)), len(allowed) - 1)]
+            action = allowed[int(uniform() * len(allowed))]
         return action, self._log_prob(action == best, len(allowed))
 
     def greedy(self, outputs: NDArray[np.float32], mask: _Mask) -> tuple[int, float]:
@@ -136,9 +143,10 @@ class EpsilonGreedyHead:
         return best, self._log_prob(True, len(allowed))
 
     def _log_prob(self, is_best: bool, count: int) -> float:
-        share = self.epsilon / count
-        # Rounding may take the sum above 1.
-        return min(math.log(share + (1.0 - self.epsilon) * is_best), 0.0)
+        if not is_best:
+            # Not of the quotient, which is 0 for the smallest ε.
+            return math.log(self.epsilon) - math.log(count)
+        return math.log(self.epsilon / count + (1.0 - self.epsilon))
 
 
 def _best(values: NDArray[np.float32], mask: _Mask) -> tuple[int, list[int]]:
@@ -149,20 +157,22 @@ def _best(values: NDArray[np.float32], mask: _Mask) -> tuple[int, list[int]]:
     listed = values.tolist()
     best = max(allowed, key=listed.__getitem__)  # the first of equals
     if not all(math.isfinite(listed[action]) for action in allowed):
-        raise ObservationError("the action values are not finite: the observation is too large")
+        raise ObservationError(
+            "the action values are not finite for this observation; scale or normalise observations"
+        )
     return best, allowed
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class GaussianHead:
     """Means [D] of independent normal distributions whose deviations are the model's own.
 
     Attributes:
-        log_std: float64 [D].
+        log_std: D of them, from -`LOG_STD_LIMIT` to `LOG_STD_LIMIT`.
         squash: Whether the density is that of tanh of the action.
     """
 
-    log_std: NDArray[np.float64]
+    log_std: tuple[float, ...]
     squash: bool
 
     def sample(
@@ -205,50 +215,64 @@ class StateGaussianHead:
     @staticmethod
     def _halves(
         outputs: NDArray[np.float32],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    ) -> tuple[NDArray[np.float32], list[float]]:
         dim = len(outputs) // 2
-        cut = outputs[dim:].astype(np.float64).clip(MIN_LOG_STD, MAX_LOG_STD)
+        # In this order NaN stays NaN, and is refused.
+        cut = [min(max(x, MIN_LOG_STD), MAX_LOG_STD) for x in outputs[dim:].tolist()]
         return outputs[:dim], cut
 
 
+# Python's floats, as in `Categorical`: numpy's calls would take most of the time. Overflow shows in
+# the density, where it is refused; an application that turns warnings into errors must not meet
+# numpy's instead.
+@np.errstate(over="ignore")
 def _draw(
     means: NDArray[np.float32],
-    log_std: NDArray[np.float64],
+    log_std: Sequence[float],
     mask: _Mask,
     uniform: _Uniform | None,
     *,
     squash: bool,
 ) -> tuple[NDArray[np.float32], float]:
-    """A raw action float32 [D], and its log-density as it was rounded."""
+    """A raw action float32 [D], the means without `uniform`, and its log-density as rounded."""
     if mask is not None:
         raise MaskError("real-valued actions have no mask; leave it out")
-    if not np.isfinite(means).all():
-        raise ObservationError("the policy's means are not finite: the observation is too large")
-    std = np.exp(log_std)
-    raw = means
+    raw, centres = means, means.tolist()
+    deviations = [math.exp(x) for x in log_std]
     if uniform is not None:
-        raw = (means + std * _normals(len(means), uniform)).astype(np.float32)
-    z = (raw.astype(np.float64) - means) / std
-    log_prob = -0.5 * float(z.dot(z)) - float(log_std.sum()) - 0.5 * len(z) * _LOG_TWO_PI
-    if squash:
-        log_prob -= float(log_one_minus_tanh_squared(raw.astype(np.float64)).sum())
+        normals = _normals(len(centres), uniform)
+        drawn = [m + s * n for m, s, n in zip(centres, deviations, normals, strict=True)]
+        raw = np.array(drawn, np.float32)
+    log_prob = -0.5 * len(centres) * _LOG_TWO_PI - sum(log_std)
+    for value, mean, deviation in zip(raw.tolist(), centres, deviations, strict=True):
+        z = (value - mean) / deviation
+        log_prob -= 0.5 * z * z
+        if squash:
+            size = abs(value)
+            log_prob -= 2.0 * (_LOG_TWO - size - math.log1p(math.exp(-2.0 * size)))
+    if not abs(log_prob) <= _LARGEST:  # NaN and infinities included
+        raise ObservationError(
+            "the policy's means are not finite for this observation, or next to it; scale or "
+            "normalise observations"
+        )
     return raw, log_prob
 
 
-def _normals(count: int, uniform: _Uniform) -> NDArray[np.float64]:
-    """Standard normal numbers float64 [count]."""
+def _normals(count: int, uniform: _Uniform) -> list[float]:
+    """`count` standard normal numbers."""
     drawn: list[float] = []
     while len(drawn) < count:
         radius = math.sqrt(-2.0 * math.log(1.0 - uniform()))
         angle = 2.0 * math.pi * uniform()
         drawn += (radius * math.cos(angle), radius * math.sin(angle))
-    return np.array(drawn[:count])
+    return drawn[:count]
 
 
 def log_one_minus_tanh_squared(raw: NDArray[np.float64]) -> NDArray[np.float64]:
     """log(1 - tanh²) of each element, without the cancellation that the formula has far out.
 
-    2 (log 2 - x - log(1 + exp(-2x))), Haarnoja et al. 2018, appendix C, rearranged.
+    2 (log 2 - |x| - log(1 + exp(-2|x|))), Haarnoja et al. 2018, appendix C, rearranged.
     """
-    found: NDArray[np.float64] = 2.0 * (math.log(2.0) - raw - np.logaddexp(0.0, -2.0 * raw))
+    size = np.abs(raw)
+    found: NDArray[np.float64] = 2.0 * (_LOG_TWO - size - np.log1p(np.exp(-2.0 * size)))
     return found

@@ -12,6 +12,7 @@ from rl4sys_stream.config import ClientSpec
 from rl4sys_stream.errors import MaskError, ObservationError, WireFormatError
 from rl4sys_stream.policy.extras import BehaviorExtras
 from rl4sys_stream.policy.heads import (
+    LOG_STD_LIMIT,
     CategoricalHead,
     EpsilonGreedyHead,
     FactorsHead,
@@ -153,10 +154,10 @@ class UniformPolicy:
         self, mask: NDArray[np.bool_] | None, uniform: Callable[[], float]
     ) -> tuple[RawAction, float]:
         actions = self.actions
-        widths = actions.high.astype(np.float64) - actions.low
-        if not np.isfinite(widths).all():
-            unit = np.zeros(actions.dim)
-            return GaussianHead(unit, squash=False).sample(unit.astype(np.float32), mask, uniform)
+        widths = self._widths()
+        if widths is None:
+            means = np.zeros(actions.dim, np.float32)
+            return GaussianHead((0.0,) * actions.dim, squash=False).sample(means, mask, uniform)
         if mask is not None:
             raise MaskError("real-valued actions have no mask; leave it out")
         shares = np.array([uniform() for _ in range(actions.dim)])
@@ -167,10 +168,22 @@ class UniformPolicy:
         raw = np.arctanh(2.0 * (shares + 2.0**-54).clip(0.0, 1.0 - 2.0**-53) - 1.0)
         return raw.astype(np.float32), -actions.dim * math.log(2.0)
 
+    def _widths(self) -> NDArray[np.float64] | None:
+        """Of the raw actions, None if they have no bounds."""
+        widths = self.actions.high.astype(np.float64) - self.actions.low
+        if not np.isfinite(widths).all():
+            return None
+        # All raw actions of an element whose bounds are one are applied alike; a width of 0 would
+        # have no density.
+        return np.where(widths > 0.0, widths, 1.0)
+
     def greedy(
         self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None
     ) -> tuple[RawAction, float]:
         """See `Policy.greedy`; the first allowed action, since all are equal, or the middle."""
+        if self.actions.continuous and self._widths() is None:
+            # Box and Muller make 0 of it.
+            return self.act(obs, mask, lambda: 0.0)
         first = 0.5 if self.actions.continuous else 0.0
         return self.act(obs, mask, lambda: first)
 
@@ -219,13 +232,22 @@ def _head(actions: ActionFormat, weights: Weights, extras: BehaviorExtras) -> tu
         case "epsilon_greedy" if actions.single and extras.epsilon is not None:
             return EpsilonGreedyHead(extras.epsilon), actions.choices
         case "gaussian" if actions.continuous:
-            log_std = weights.tensors()[LOG_STD].astype(np.float64)
-            return GaussianHead(log_std, actions.squash), actions.dim
+            return GaussianHead(_log_std(weights), actions.squash), actions.dim
         case "state_gaussian" if actions.continuous:
             return StateGaussianHead(actions.squash), 2 * actions.dim
     raise WireFormatError(
         f"the model acts by a head {extras.head!r}, which cannot choose from {actions.space}"
     )
+
+
+def _log_std(weights: Weights) -> tuple[float, ...]:
+    found: list[float] = weights.tensors()[LOG_STD].tolist()
+    if max(found) > LOG_STD_LIMIT or min(found) < -LOG_STD_LIMIT:
+        raise WireFormatError(
+            f"the model's log_std goes from {min(found):g} to {max(found):g}; expected "
+            f"{-LOG_STD_LIMIT:g} to {LOG_STD_LIMIT:g}, since float32 holds no other deviations"
+        )
+    return tuple(found)
 
 
 def _wrong_shape(obs: NDArray[np.float32], obs_dim: int) -> ObservationError:

@@ -2,7 +2,8 @@
 
 In: what an application writes, its JSON form, or Gymnasium's own spaces, which are known by their
 attributes and not imported. Out: frozen values that travel as JSON in the client's spec, and
-observations flattened to `float32 [flat_dim]` by the agent. Discrete kinds become one-hot.
+observations flattened to `float32 [flat_dim]` by the agent, discrete kinds as one-hot. The module
+`actions` says what actions look like to the learner, on the wire, and to the application.
 
 `Dict` and `Tuple` stand only here, not in `rl4sys_stream` itself: imported from there, they would
 be taken for those of `typing`.

@@ -9,10 +9,11 @@ application gets the *applied* one. They differ for a Box only, whose raw action
 
 import math
 from dataclasses import dataclass
+from reprlib import repr as shown
 from typing import Final, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from rl4sys_stream.errors import ConfigError, UsageError
 from rl4sys_stream.spaces.kinds import Box, Discrete, MultiBinary, MultiDiscrete, Space, flat_dim
@@ -28,6 +29,9 @@ Box's shape: what Gymnasium's environments take."""
 
 INSIDE: Final = 1.0 - 1e-6
 """How far towards its bound an action is taken for squashed: the bound itself has no raw action."""
+
+MAX_BOUND: Final = float(np.finfo(np.float32).max)
+"""Beyond it a bound is taken for this, since actions are float32."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,26 +110,24 @@ class ActionFormat:
         return (4 if self.continuous else 8) * self.dim + self.choices
 
     def applied(self, raw: RawAction) -> AppliedAction:
-        """What the application gets for `raw`."""
-        if isinstance(self.space, Box):
-            inside = np.tanh(raw) if self.squash else raw
-            return self.scaled(inside).reshape(self.space.shape)
-        if isinstance(self.space, MultiBinary):
-            return np.asarray(raw).astype(np.int8)
-        return raw
+        """What the application gets for `raw`: its own copy, which it may write to."""
+        space = self.space
+        if isinstance(space, Discrete):
+            return raw
+        if isinstance(space, Box):
+            return self._bounded(np.asarray(raw, np.float32)).reshape(space.shape)
+        if isinstance(space, MultiBinary):
+            return np.array(raw, np.int8)
+        return np.array(raw, np.int64)
 
-    def scaled(self, action: ArrayLike) -> NDArray[np.float32]:
-        """A Box's raw action within the bounds, flat: clipped, or from -1…1 onto the bounds.
-
-        Args:
-            action: `float32 [..., D]`; after tanh where actions are squashed.
-        """
-        given: NDArray[np.float32] = np.asarray(action, np.float32)
+    def _bounded(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A Box's raw action `float32 [D]` within the bounds."""
         if self.squash:
-            half = (self.high - self.low) * np.float32(0.5)
-            given = self.low + (given + np.float32(1.0)) * half
-        # Also after squashing: the sum's rounding may reach beyond a bound.
-        found: NDArray[np.float32] = np.clip(given, self.low, self.high)
+            # In double precision: the bounds come out as themselves, and high - low is finite.
+            low = self.low.astype(np.float64)
+            raw = (low + (np.tanh(raw) + 1.0) * (0.5 * (self.high - low))).astype(np.float32)
+        # Also after squashing, whose rounding may reach beyond a bound.
+        found: NDArray[np.float32] = np.minimum(np.maximum(raw, self.low), self.high)
         return found
 
     def raw(self, applied: object) -> RawAction:
@@ -139,11 +141,13 @@ class ActionFormat:
         try:
             given = np.asarray(applied)
         except (TypeError, ValueError) as error:
-            raise UsageError(f"the fallback decided for {applied!r}: {error}") from None
+            raise UsageError(f"the fallback decided for {shown(applied)}: {error}") from None
         if isinstance(self.space, Box):
-            return self._raw_vector(given)
+            return self._raw_vector(given, self.space.shape)
         if given.shape != (self.dim,) or given.dtype.kind not in "biu":
-            raise UsageError(f"the fallback decided for {applied!r}; expected {self.dim} integers")
+            raise UsageError(
+                f"the fallback decided for {shown(applied)}; expected {self.dim} integers"
+            )
         choices = given.astype(np.int64)
         for index, (choice, n) in enumerate(zip(choices.tolist(), self.nvec, strict=True)):
             if not 0 <= choice < n:
@@ -153,17 +157,25 @@ class ActionFormat:
                 )
         return choices
 
-    def _raw_vector(self, given: NDArray[np.generic]) -> NDArray[np.float32]:
-        shape = self.space.shape if isinstance(self.space, Box) else ()
+    @np.errstate(over="ignore")
+    def _raw_vector(
+        self, given: NDArray[np.generic], shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
         if given.shape != shape or given.dtype.kind not in "biuf":
-            raise UsageError(f"the fallback decided for {given!r}; expected numbers [{shape}]")
+            raise UsageError(
+                f"the fallback decided for {shown(given)}; expected numbers of shape {shape}"
+            )
         flat = given.astype(np.float32).reshape(-1)
         if not np.isfinite(flat).all():
-            raise UsageError(f"the fallback decided for {given!r}, which is not finite")
+            raise UsageError(
+                f"the fallback decided for {shown(given)}, which is not finite as float32"
+            )
         if not self.squash:
             return flat
-        unit = 2.0 * (flat.astype(np.float64) - self.low) / (self.high - self.low) - 1.0
-        found: NDArray[np.float32] = np.arctanh(np.clip(unit, -INSIDE, INSIDE)).astype(np.float32)
+        low, width = self.low.astype(np.float64), self.high.astype(np.float64) - self.low
+        # An element of which all values are one has any raw action: 0, as in the middle.
+        unit = np.divide(2.0 * (flat - low), width, out=np.ones(self.dim), where=width > 0) - 1.0
+        found: NDArray[np.float32] = np.arctanh(unit.clip(-INSIDE, INSIDE)).astype(np.float32)
         return found
 
 
@@ -171,7 +183,7 @@ def _bound(
     bound: float | tuple[float, ...] | None, dim: int, missing: float
 ) -> NDArray[np.float32]:
     array = np.empty(dim, np.float32)
-    array[:] = missing if bound is None else bound
+    array[:] = missing if bound is None else np.clip(bound, -MAX_BOUND, MAX_BOUND)
     array.flags.writeable = False
     return array
 
@@ -181,7 +193,9 @@ def _choice(decision: object, n: int) -> int:
         # Arrays of one integer have `__index__`, too.
         action = int(decision.__index__())  # type: ignore[attr-defined]
     except (AttributeError, TypeError):
-        raise UsageError(f"the fallback decided for {decision!r}, which is no integer") from None
+        raise UsageError(
+            f"the fallback decided for {shown(decision)}, which is no integer"
+        ) from None
     if not 0 <= action < n:
         raise UsageError(f"the fallback decided for {action}; actions are 0 to {n - 1}")
     return action

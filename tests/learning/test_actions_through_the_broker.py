@@ -22,7 +22,7 @@ def test_ppo_learns_several_choices_at_once(
     redis_url: str, client_name: str, tmp_path: Path, seed: int
 ) -> None:
     """Both choices of every greedy action are right, for each of three seeds."""
-    definition = definition_file(tmp_path, client_name, seed)
+    definition = definition_file(tmp_path, client_name, seed, "PPO")
     score = learn(redis_url, client_name, definition, IdentityMultiDiscrete(), seed, enough=1.0)
     assert score == 1.0
 
@@ -36,7 +36,7 @@ def test_ppo_learns_points(
 
     Knowing nothing, it would be 0.58 away. Clipped to the bounds, or through tanh onto them.
     """
-    definition = definition_file(tmp_path, client_name, seed)
+    definition = definition_file(tmp_path, client_name, seed, "PPO")
     text = json.loads(definition.read_text())
     text["algorithm_parameters"]["log_std_init"] = -1.0
     text["network_architecture"]["squash_output"] = squash_output

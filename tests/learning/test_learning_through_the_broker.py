@@ -1,4 +1,4 @@
-"""PPO reaches a known optimum through a real broker, a real worker process and a real agent."""
+"""PPO and DQN reach a known optimum through a real broker, a worker process and a real agent."""
 
 import json
 import os
@@ -18,13 +18,26 @@ from rl4sys_stream.testing.environments import IdentityTask, MaskedBandit
 pytestmark = pytest.mark.learning
 
 DEADLINE_S = 60.0
-PARAMETERS = {
-    "learning_rate": 0.005,
-    "n_steps": 256,
-    "batch_size": 64,
-    "n_epochs": 8,
-    "gamma": 0.5,
-    "ent_coef": 0.0,
+PARAMETERS: dict[str, dict[str, object]] = {
+    "PPO": {
+        "learning_rate": 0.005,
+        "n_steps": 256,
+        "batch_size": 64,
+        "n_epochs": 8,
+        "gamma": 0.5,
+        "ent_coef": 0.0,
+    },
+    "DQN": {
+        "learning_rate": 0.005,
+        "total_timesteps": 4000,
+        "buffer_size": 2000,
+        "batch_size": 32,
+        "learning_starts": 64,
+        "train_freq": 2,
+        "target_update_interval": 64,
+        "gamma": 0.5,
+        "exploration_fraction": 0.5,
+    },
 }
 
 
@@ -44,15 +57,15 @@ def worker_process(redis_url: str, definition: Path, client: str) -> Iterator[No
         assert process.wait(timeout=20) == 0
 
 
-def definition_file(folder: Path, client: str, seed: int) -> Path:
+def definition_file(folder: Path, client: str, seed: int, algorithm: str = "PPO") -> Path:
     """A definition with quick parameters."""
     path = folder / f"{client}.json"
     path.write_text(
         json.dumps(
             {
                 "client_id": client,
-                "algorithm": "PPO",
-                "algorithm_parameters": {**PARAMETERS, "seed": seed},
+                "algorithm": algorithm,
+                "algorithm_parameters": {**PARAMETERS[algorithm], "seed": seed},
                 "network_architecture": {"hidden_sizes": [32], "activation": "tanh"},
                 # A simulation can wait: it stays close to the learner, so nothing gets too old.
                 "agent": {
@@ -68,13 +81,14 @@ def definition_file(folder: Path, client: str, seed: int) -> Path:
     return path
 
 
+@pytest.mark.parametrize("algorithm", PARAMETERS)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_ppo_learns_the_identity_task(
-    redis_url: str, client_name: str, tmp_path: Path, seed: int
+def test_it_learns_the_identity_task(
+    redis_url: str, client_name: str, tmp_path: Path, seed: int, algorithm: str
 ) -> None:
     """Every greedy action is right within the deadline, for each of three seeds."""
     task, rng = IdentityTask(), random.Random(seed)
-    definition = definition_file(tmp_path, client_name, seed)
+    definition = definition_file(tmp_path, client_name, seed, algorithm)
     with (
         StreamAgent(
             conf_path=definition,
@@ -115,13 +129,14 @@ def identity_score(agent: StreamAgent, task: IdentityTask, rng: random.Random) -
     return sum(rewards) / len(rewards)
 
 
+@pytest.mark.parametrize("algorithm", PARAMETERS)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_ppo_learns_a_masked_bandit_with_late_rewards(
-    redis_url: str, client_name: str, tmp_path: Path, seed: int
+def test_it_learns_a_masked_bandit_with_late_rewards(
+    redis_url: str, client_name: str, tmp_path: Path, seed: int, algorithm: str
 ) -> None:
     """One-step episodes, masks, and rewards set after the end: the best allowed arm each time."""
     task, rng = MaskedBandit(), random.Random(seed)
-    definition = definition_file(tmp_path, client_name, seed)
+    definition = definition_file(tmp_path, client_name, seed, algorithm)
     text = json.loads(definition.read_text())
     text["agent"] |= {"high_water_entries": 512, "queue_entries": 512}
     definition.write_text(json.dumps(text))

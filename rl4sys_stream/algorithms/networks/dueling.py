@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl4sys_stream.algorithms.networks.mlp import MLP, VALUE_GAIN, Trace, parameter_count
+from rl4sys_stream.algorithms.networks.mlp import MLP, Trace, parameter_count
 from rl4sys_stream.algorithms.networks.parameters import Parameters
 from rl4sys_stream.config import NetworkSpec
 
@@ -52,7 +52,7 @@ class DuelingMLP:
                 prefix,
                 widths,
                 activation=network.activation,
-                output_gain=VALUE_GAIN,
+                output_gain=None,
                 generator=generator,
                 parameters=parameters,
             )
@@ -118,6 +118,6 @@ def make_q_network(
         "pi",
         (obs_dim, *network.hidden_sizes, n_actions),
         activation=network.activation,
-        output_gain=VALUE_GAIN,
+        output_gain=None,
         generator=generator,
     )

@@ -69,17 +69,22 @@ class MLP:
         sizes: Sequence[int],
         *,
         activation: str,
-        output_gain: float,
+        output_gain: float | None,
         generator: torch.Generator,
         parameters: Parameters | None = None,
     ) -> None:
-        """Draw orthogonal weights (Saxe et al. 2014, arXiv:1312.6120); biases are zero.
+        """Draw the weights.
+
+        Orthogonal ones (Saxe et al. 2014, arXiv:1312.6120) with zero biases, as policy gradients
+        like them; or weights and biases uniform within 1/√(width of the layer's input), as
+        `torch.nn.Linear` draws them, with which action values begin small.
 
         Args:
             prefix: See the attribute.
             sizes: Widths from the input to the output, at least two.
             activation: One of those of `NetworkSpec`.
-            output_gain: Gain of the last layer; the others have `HIDDEN_GAIN`.
+            output_gain: Gain of the last orthogonal layer; the others have `HIDDEN_GAIN`. None:
+                uniform.
             generator: The only source of randomness.
             parameters: Where to lie: `parameter_count(sizes)` zeros; None: in memory of its own.
         """
@@ -89,7 +94,12 @@ class MLP:
         self.vector, self.gradient = parameters.vector, parameters.gradient
         self._layers = _views(self.vector, sizes)
         self._layer_gradients = _views(self.gradient, sizes)
-        for index, (weight, _) in enumerate(self._layers):
+        for index, (weight, bias) in enumerate(self._layers):
+            if output_gain is None:
+                bound = 1.0 / math.sqrt(sizes[index])
+                for tensor in (weight, bias):
+                    tensor.uniform_(-bound, bound, generator=generator)
+                continue
             last = index == len(self._layers) - 1
             gain = output_gain if last else HIDDEN_GAIN
             torch.nn.init.orthogonal_(weight, gain, generator=generator)

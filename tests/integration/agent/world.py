@@ -27,6 +27,7 @@ from rl4sys_stream.wire.trajectory import (
 OBS_DIM, N_ACTIONS = 3, 4
 OBSERVATION_SPACE, ACTION_SPACE = Box((OBS_DIM,)), Discrete(N_ACTIONS)
 SPEC = ClientSpec(observation_space=OBSERVATION_SPACE, action_space=ACTION_SPACE)
+TRAJECTORIES = TrajectorySpec(OBS_DIM, ActionFormat.of(ACTION_SPACE))
 OBS = np.array([0.5, -0.5, 1.0], np.float32)
 
 QUICK = {
@@ -80,10 +81,13 @@ class World:
         seed: int | None = None,
         observation_space: object = OBSERVATION_SPACE,
         action_space: object = ACTION_SPACE,
+        squash: bool = False,
         **settings: object,
     ) -> StreamAgent:
         """An agent of this client; `settings` are the agent section's."""
         overrides = QUICK | {f"agent.{name}": value for name, value in settings.items()}
+        if squash:
+            overrides["network_architecture.squash_output"] = True
         return StreamAgent(
             None,
             self.client,
@@ -96,14 +100,12 @@ class World:
             environ={},
         )
 
-    def sent(self) -> list[Sent]:
+    def sent(self, spec: TrajectorySpec = TRAJECTORIES) -> list[Sent]:
         """All entries of the stream, oldest first."""
         found = []
         for _, values in self.broker.call("XRANGE", self.keys.traj, "-", "+"):
             fields = dict(values) if isinstance(values, dict) else pairs(values)
-            trajectory = decode_trajectory(
-                fields, TrajectorySpec(OBS_DIM, ActionFormat.of(Discrete(N_ACTIONS)))
-            )
+            trajectory = decode_trajectory(fields, spec)
             found.append(Sent(decode_address(fields), trajectory, fields))
         return found
 
@@ -124,6 +126,7 @@ class World:
         version: int,
         model: Weights,
         *,
+        extras: BehaviorExtras | None = None,
         token: str = "1:worker",
         lineage: str = "first",
         notice: bool = True,
@@ -136,7 +139,7 @@ class World:
             token=token,
             lineage=lineage,
             weights=model,
-            extras=BehaviorExtras(),
+            extras=extras or BehaviorExtras(),
             base=None,
             manifest=manifest,
             provenance=Provenance(),

@@ -2,9 +2,13 @@
 
 import copy
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import DQN as DQN_OF_SB3
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -174,18 +178,14 @@ def test_prioritised_steps_weigh_what_they_draw_often(dueling: bool) -> None:
     assert weights[drawn == 7].max() < 0.5
 
 
-def test_steps_equal_those_of_stable_baselines3() -> None:
+def test_steps_equal_those_of_stable_baselines3(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its DQN, from the same weights, on the same transitions drawn in the same order."""
-    gymnasium = pytest.importorskip("gymnasium")
-    sb3 = pytest.importorskip("stable_baselines3")
-    buffers = pytest.importorskip("stable_baselines3.common.buffers")
-    logger = pytest.importorskip("stable_baselines3.common.logger")
 
-    class World(gymnasium.Env):  # type: ignore[misc, name-defined]
+    class World(gymnasium.Env[object, object]):
         observation_space = gymnasium.spaces.Box(-9, 9, (OBS_DIM,))
         action_space = gymnasium.spaces.Discrete(4)
 
-    theirs = sb3.DQN(
+    theirs = DQN_OF_SB3(
         "MlpPolicy",
         World(),
         learning_rate=1e-2,
@@ -195,7 +195,7 @@ def test_steps_equal_those_of_stable_baselines3() -> None:
         policy_kwargs={"net_arch": [16, 8]},
         device="cpu",
     )
-    theirs.set_logger(logger.configure(None, []))
+    theirs.set_logger(configure(None, []))
     ours = observe_all(make_dqn(1, gradient_steps=25, train_freq=28), batch_of(5))
     copy_into(ours.online.tensors(), theirs.q_net.q_net)
     copy_into(ours.target.tensors(), theirs.q_net_target.q_net)
@@ -207,9 +207,9 @@ def test_steps_equal_those_of_stable_baselines3() -> None:
         batch = ours.buffer.gather(torch.randint(35, (size,), generator=draws))
         ended = (batch.discounts == 0).float()
         columns = batch.observations, batch.actions, batch.next_observations, ended, batch.returns
-        return buffers.ReplayBufferSamples(*columns)
+        return ReplayBufferSamples(*columns)
 
-    theirs.replay_buffer.sample = sample
+    monkeypatch.setattr(theirs.replay_buffer, "sample", sample)
     theirs.train(25, 16)
     found = flat(theirs.q_net.q_net)
     torch.testing.assert_close(ours.online.vector, found, rtol=2e-4, atol=2e-5)

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+import stable_baselines3
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,11 +71,9 @@ def test_steps_are_due_when_stable_baselines3_does_them(
     train_freq: int, gradient_steps: int, interval: int, starts: int
 ) -> None:
     """Its own loop over 150 steps of a real environment, and ours over trajectories of 30."""
-    gymnasium = pytest.importorskip("gymnasium")
-    sb3 = pytest.importorskip("stable_baselines3")
     expected: list[tuple[str, int, int]] = []
 
-    class Theirs(sb3.DQN):  # type: ignore[misc, name-defined]
+    class Theirs(stable_baselines3.DQN):
         def train(self, gradient_steps: int, batch_size: int = 100) -> None:
             expected.append(("train", self.num_timesteps, gradient_steps))
 
@@ -81,7 +82,7 @@ def test_steps_are_due_when_stable_baselines3_does_them(
             if self._n_calls % self.target_update_interval == 0:
                 expected.append(("target", self.num_timesteps, 1))
 
-    cadence = {
+    cadence: dict[str, Any] = {
         "train_freq": train_freq,
         "gradient_steps": gradient_steps,
         "target_update_interval": interval,
@@ -144,6 +145,8 @@ def test_before_learning_starts_versions_differ_in_their_exploration_alone() -> 
         "train/n_updates",
         "replay/size",
         "policy/lag_mean",
+        "policy/lag_p50",
+        "policy/lag_p90",
         "policy/lag_max",
     }
     second = dqn.export()
@@ -244,12 +247,12 @@ def test_training_through_restarts_is_that_without_any_to_the_last_bit(
     assert original.export().weights.digest() == restarted.export().weights.digest()
 
 
+@pytest.mark.parametrize("switch", sorted(SWITCHES))
 @given(
-    switch=st.sampled_from(sorted(SWITCHES)),
-    before=st.lists(st.integers(30, 80), max_size=5),
-    trials=st.lists(st.integers(1, 300), min_size=1, max_size=3),
+    before=st.lists(st.integers(30, 80), min_size=1, max_size=5),
+    trials=st.lists(st.integers(30, 300), min_size=1, max_size=3),
 )
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=4)
 def test_trial_updates_are_undone_by_loading_the_state_before_them(
     switch: str, before: list[int], trials: list[int]
 ) -> None:
@@ -273,9 +276,9 @@ def test_trial_updates_are_undone_by_loading_the_state_before_them(
         assert_same_state(tried.state(), plain.state())
 
 
-@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 3e38, -2e15])
 @pytest.mark.parametrize("switch", sorted(SWITCHES))
-def test_a_reward_that_is_not_finite_leaves_everything_as_before(
+def test_a_reward_that_would_spoil_the_buffer_leaves_everything_as_before(
     poison: float, switch: str
 ) -> None:
     """Nothing half-trained, the buffer included; the samples are kept; good ones train on."""
@@ -286,7 +289,7 @@ def test_a_reward_that_is_not_finite_leaves_everything_as_before(
     before, size = dqn.state(), dqn.retained
     poisoned = [with_rewards(sample, poison) for sample in batch_of(1)]
     observe_all(dqn, poisoned)
-    with pytest.raises(NonFiniteError, match="became infinite or NaN"):
+    with pytest.raises(NonFiniteError, match="would spoil the replay buffer"):
         dqn.update()
     assert_same_state(dqn.state(), before)
     assert dqn.ready()
@@ -297,12 +300,12 @@ def test_a_reward_that_is_not_finite_leaves_everything_as_before(
     assert_same_state(dqn.state(), undisturbed.state())
 
 
-def test_absurd_rewards_are_trained_on_while_they_are_finite() -> None:
+def test_absurd_rewards_are_trained_on_while_their_squares_are_finite() -> None:
     """The loss grows by their size, its slope does not."""
     dqn = make_dqn()
-    samples = [with_rewards(sample, 3e38) for sample in batch_of(1)]
+    samples = [with_rewards(sample, 9e14) for sample in batch_of(1)]
     metrics = observe_all(dqn, samples).update().metrics
-    assert 1e38 < metrics["train/loss"] < 1e39
+    assert 1e14 < metrics["train/loss"] < 1e16
     assert np.isfinite(observe_all(dqn, batch_of(2)).update().metrics["train/grad_norm"])
 
 
@@ -321,23 +324,58 @@ def test_what_would_fail_a_later_update_fails_the_one_that_brings_it(place: str)
     assert len(dqn.buffer) == 0
 
 
-def test_an_update_that_is_interrupted_leaves_everything_as_before() -> None:
+@pytest.mark.parametrize("switch", sorted(SWITCHES))
+def test_an_update_that_is_interrupted_leaves_everything_as_before(switch: str) -> None:
     """Also by what is no Exception: a stop in the middle of it."""
 
     class Interrupted(DQN):
-        def _step(self, learning_rate: float) -> torch.Tensor:
-            norm = super()._step(learning_rate)
-            if self.n_updates == 5:
-                raise KeyboardInterrupt
-            return norm
+        stops = False
 
-    dqn = observe_all(Interrupted(SPEC, SMALL, seed=0), batch_of(0))
-    before = dqn.state()
+        def _step(self, learning_rate: float) -> torch.Tensor:
+            if self.stops and self.n_updates % 7 == 5:
+                raise KeyboardInterrupt
+            return super()._step(learning_rate)
+
+    parameters = make_dqn(**SWITCHES[switch])._parameters
+    dqn, undisturbed = Interrupted(SPEC, parameters, seed=1), DQN(SPEC, parameters, seed=1)
+    for one in (dqn, undisturbed):
+        observe_all(one, batch_of(0, steps=160)).update()
+    before, retained = dqn.state(), dqn.retained
+    dqn.stops = True
     with pytest.raises(KeyboardInterrupt):
-        dqn.update()
+        observe_all(dqn, batch_of(1)).update()
     assert_same_state(dqn.state(), before)
-    assert len(dqn.buffer) == 0
+    assert dqn.retained == retained
     assert dqn.ready()
+    dqn.stops = False
+    dqn.discard()
+    for seed in (1, 2):
+        reports = [observe_all(one, batch_of(seed)).update() for one in (dqn, undisturbed)]
+        assert reports[0] == reports[1]
+    assert_same_state(dqn.state(), undisturbed.state())
+
+
+def test_observations_are_normalised_by_all_that_were_taken_in() -> None:
+    """Also by those that the buffer has let go; what was drawn is as agents see it."""
+    dqn = make_dqn(normalize_observations=True, clip_observations=1.5)
+    seen = []
+    for seed in range(6):
+        samples = batch_of(seed, steps=60)
+        seen += [sample.trajectory.observations for sample in samples]
+        observe_all(dqn, samples).update()
+    rows = np.concatenate(seen).astype(float)
+    normalization = dqn.export().extras.normalization
+    assert normalization is not None
+    np.testing.assert_allclose(normalization.mean, rows.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(normalization.scale, 1 / rows.std(axis=0), rtol=1e-5)
+    slots = dqn.buffer.draw(500, torch.Generator().manual_seed(0))
+    raw, drawn = dqn.buffer.gather(slots), dqn._gather(slots)
+    for before, after in (
+        (raw.observations, drawn.observations),
+        (raw.next_observations, drawn.next_observations),
+    ):
+        expected = (before.numpy() - rows.mean(axis=0)) / rows.std(axis=0)
+        np.testing.assert_allclose(after.numpy(), expected.clip(-1.5, 1.5), atol=1e-4)
 
 
 def test_prioritised_replay_goes_on_after_a_restart_with_all_priorities_new() -> None:

@@ -132,6 +132,17 @@ def test_it_learns_from_data_of_older_policies(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_correction_lets_it_learn_faster_from_data_of_much_older_policies(seed: int) -> None:
+    """Eight versions behind: the clip around the policy that acted holds it back meanwhile."""
+    found = {
+        vtrace: probabilities(train(seed, identity, 25, lag=8, vtrace=vtrace)).diagonal().min()
+        for vtrace in (True, False)
+    }
+    assert found[True] > 0.98
+    assert found[True] > found[False] + 0.1
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_it_learns_with_normalised_observations(seed: int) -> None:
     """The statistics move while the policies that act still have the older ones."""
     policy = train(seed, identity, 20, normalize_observations=True)

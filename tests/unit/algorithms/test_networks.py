@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rl4sys_stream.algorithms.networks import MLP, make_actor, make_critic
+from rl4sys_stream.algorithms.networks import MLP, make_actor, make_critic, make_q_network
 from rl4sys_stream.config import NetworkSpec
 
 NETWORK = NetworkSpec(hidden_sizes=(32, 16), critic_hidden_sizes=(24,))
@@ -67,6 +67,20 @@ def test_weights_are_orthogonal_times_their_gain_and_biases_zero(name: str, gain
     gram = weight @ weight.T if weight.shape[0] <= weight.shape[1] else weight.T @ weight
     np.testing.assert_allclose(gram, gain**2 * np.eye(len(gram)), atol=1e-5 * gain)
     assert not tensors[f"{name}.bias"].any()
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_action_values_begin_as_small_as_plain_torch_layers_draw_them(dueling: bool) -> None:
+    """Weights and biases fill the interval that the width of their input gives, and end there."""
+    tensors = make_q_network(9, 4, NETWORK, generator(), dueling=dueling).tensors()
+    for layer in range(3):
+        weight, bias = tensors[f"pi.{layer}.weight"], tensors[f"pi.{layer}.bias"]
+        bound = 1 / len(weight) ** 0.5
+        drawn = np.concatenate([weight.ravel(), bias])
+        assert np.abs(drawn).max() <= bound
+        assert np.abs(weight).max() > 0.95 * bound
+        assert abs(weight.std() * 3**0.5 / bound - 1) < 0.1
+        assert bias.any()
 
 
 def test_the_seed_alone_decides_the_initial_weights() -> None:

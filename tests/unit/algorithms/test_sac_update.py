@@ -51,6 +51,8 @@ def test_before_learning_starts_nothing_is_learned() -> None:
         "train/n_updates",
         "replay/size",
         "policy/lag_mean",
+        "policy/lag_p50",
+        "policy/lag_p90",
         "policy/lag_max",
     }
     assert report.metrics["replay/size"] == 35.0
@@ -74,6 +76,8 @@ def test_the_report_has_the_names_of_stable_baselines3_and_the_lag() -> None:
         "train/n_updates",
         "replay/size",
         "policy/lag_mean",
+        "policy/lag_p50",
+        "policy/lag_p90",
         "policy/lag_max",
     }
     assert metrics["train/n_updates"] == 2.0 * 5

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from rl4sys_stream.algorithms.ppo import PPO
 from rl4sys_stream.algorithms.rollout import Correction, make_rollout
 from rl4sys_stream.algorithms.vtrace import VTrace, vtrace
 from rl4sys_stream.wire.trajectory import End, Trajectory
-from tests.unit.algorithms.samples import f32, make_ppo, mixed_samples, observe_all
+from tests.unit.algorithms.samples import f32, make_ppo, mixed_samples, observe_all, with_rewards
 
 Array = NDArray[np.float64]
 
@@ -148,6 +149,8 @@ def test_trajectories_of_all_ends_are_corrected_each_by_itself() -> None:
     """In a rollout: the learner's probabilities before the update against those logged."""
     ppo = make_ppo(3)
     trajectories = [sample.trajectory for sample in mixed_samples(5, masked=True)]
+    for part, shift in zip(trajectories, (-2.0, 0.0, 0.5, -0.3), strict=True):
+        part.log_probs[:] += np.float32(shift)
     correction = Correction(ppo._log_probs, rho_bar=1.5, c_bar=0.7)
     rollout = make_rollout(
         trajectories, ppo.critic, None, gamma=0.97, gae_lambda=0.9, correction=correction
@@ -171,8 +174,12 @@ def test_trajectories_of_all_ends_are_corrected_each_by_itself() -> None:
             part.rewards.astype(float), values, last, ratios, 0.97, 0.9, 1.5, 0.7
         )
         np.testing.assert_allclose(rollout.returns[place, 0], returns, rtol=1e-4, atol=1e-5)
-    logged = np.concatenate([part.log_probs for part in trajectories])
-    assert rollout.log_probs[:, 0].tolist() == logged.tolist()
+        middle = (log_pi.numpy() + part.log_probs) / 2.0
+        np.testing.assert_allclose(rollout.log_probs[place, 0], middle, rtol=1e-4, atol=1e-5)
+        assert rollout.weights is not None
+        np.testing.assert_allclose(
+            rollout.weights[place, 0], np.minimum(np.sqrt(ratios), 1.5), rtol=1e-4, atol=1e-6
+        )
 
 
 def own_log_probs(ppo: PPO, part: Trajectory) -> NDArray[np.float32]:
@@ -182,7 +189,7 @@ def own_log_probs(ppo: PPO, part: Trajectory) -> NDArray[np.float32]:
 
 
 def test_on_policy_an_update_is_the_same_with_it_and_without() -> None:
-    """The same advantages and returns give the same steps."""
+    """Weights of 1, and the same advantages and returns, give the same steps."""
     updated: list[torch.Tensor] = []
     for switch in (True, False):
         ppo, samples = make_ppo(vtrace=switch, learning_rate=1e-3), mixed_samples(0)
@@ -191,3 +198,23 @@ def test_on_policy_an_update_is_the_same_with_it_and_without() -> None:
         observe_all(ppo, samples).update()
         updated.append(torch.cat([ppo.actor.vector, ppo.critic.vector]))
     torch.testing.assert_close(*updated, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("switch", "moves"), [(True, True), (False, False)])
+def test_only_with_it_the_learner_goes_on_from_what_it_has_learned_since(
+    switch: bool, moves: bool
+) -> None:
+    """Good actions, now 1.4 times as probable as when they were chosen.
+
+    The clip around the policy that acted leaves them no slope; half-way to the learner's, where the
+    ratio is √1.4, it does.
+    """
+    ppo = make_ppo(vtrace=switch, normalize_advantage=False)
+    ppo.critic.vector.zero_()
+    samples = [with_rewards(sample, 1.0) for sample in mixed_samples(0)]
+    for sample in samples:
+        own = own_log_probs(ppo, sample.trajectory)
+        sample.trajectory.log_probs[:] = own - math.log(1.4)
+    before = ppo.actor.vector.clone()
+    observe_all(ppo, samples).update()
+    assert torch.equal(ppo.actor.vector, before) != moves

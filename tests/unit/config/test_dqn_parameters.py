@@ -1,8 +1,10 @@
 """Hyperparameters of DQN: schedules, cadence, and what is refused together."""
 
+import inspect
 from typing import Any
 
 import pytest
+import stable_baselines3
 
 from rl4sys_stream.config import DQNParameters, find_algorithm
 from rl4sys_stream.errors import ConfigError
@@ -15,9 +17,7 @@ def parameters(**changes: Any) -> DQNParameters:
 
 def test_the_defaults_are_those_of_stable_baselines3():
     """Where both have the setting, and but for the name of the returns' steps."""
-    sb3 = pytest.importorskip("stable_baselines3")
-    inspect = pytest.importorskip("inspect")
-    theirs = inspect.signature(sb3.DQN).parameters
+    theirs = inspect.signature(stable_baselines3.DQN).parameters
     ours = parameters()
     shared = [name for name in ours.__struct_fields__ if name in theirs and name != "seed"]
     assert len(shared) == 13

@@ -1,0 +1,1 @@
+"""The comparison of learning, through its processes."""
