@@ -125,7 +125,7 @@ def test_actions_that_the_algorithm_cannot_choose_are_refused():
         ("ppo", "did you mean 'PPO'\\? available: DQN, PPO, SAC"),
         (
             "REINFORCE",
-            "unknown algorithm 'REINFORCE'; available: DQN, PPO, SAC; another package's algorithm must",
+            "unknown algorithm 'REINFORCE'; available: DQN, PPO, SAC; another package's",
         ),
     ],
 )
