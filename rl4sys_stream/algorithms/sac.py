@@ -44,9 +44,9 @@ ADAM_EPSILON: Final = 1e-8
 """torch's default, and so Stable-Baselines3's for SAC."""
 
 LARGEST_VALUE: Final = 1e15
-"""Rewards, and observations that are worth more in size, are refused. The square of the gradient
-would not be far from the largest float32, and in the buffer they would fail any later update that
-draws them, when nobody could tell any more where they came from."""
+"""Observations that are worth more in size are refused. The square of the gradient would not be far
+from the largest float32, and in the buffer they would fail any later update that draws them, when
+nobody could tell any more where they came from."""
 
 OBSERVATIONS_AT_ONCE: Final = 512
 """Of new observations that are looked at. More would not fit into the processor's caches."""
@@ -288,9 +288,6 @@ class SAC(OffPolicy):
 
     def _check_observed(self) -> None:
         """Raise NonFiniteError while it is known which trajectories are to blame."""
-        rewards = max(float(abs(s.trajectory.rewards).max()) for s in self._samples)
-        if not rewards < LARGEST_VALUE:  # NaN is not, either
-            raise NonFiniteError(f"a reward became infinite or NaN, or is {rewards:g}: scale them")
         for observations in torch.split(self._observed(), OBSERVATIONS_AT_ONCE):
             outputs = self.actor(observations)
             actions = outputs[:, : self._action_dim].tanh()
