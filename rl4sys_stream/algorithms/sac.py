@@ -44,9 +44,9 @@ ADAM_EPSILON: Final = 1e-8
 """torch's default, and so Stable-Baselines3's for SAC."""
 
 LARGEST_VALUE: Final = 1e15
-"""Rewards, and observations that are worth more in size, are refused. The square of the gradient
-would not be far from the largest float32, and in the buffer they would fail any later update that
-draws them, when nobody could tell any more where they came from."""
+"""Observations that are worth more in size are refused. The square of the gradient would not be far
+from the largest float32, and in the buffer they would fail any later update that draws them, when
+nobody could tell any more where they came from."""
 
 OBSERVATIONS_AT_ONCE: Final = 512
 """Of new observations that are looked at. More would not fit into the processor's caches."""
@@ -161,6 +161,7 @@ class TwinCritics:
                 f"qf{index}",
                 sizes,
                 activation=network.activation,
+                # Orthogonal, unlike DQN's: Pendulum is learned in 3500 steps instead of 4500.
                 output_gain=VALUE_GAIN,
                 generator=generator,
                 parameters=part,

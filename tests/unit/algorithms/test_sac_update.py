@@ -109,7 +109,9 @@ def test_agents_act_by_what_is_exported(switch: str) -> None:
     policy = build_policy(SPEC, export.weights, export.extras, 1, "token")
     rows = np.random.default_rng(1).standard_normal((50, OBS_DIM)).astype(np.float32) * 3
     inputs = torch.from_numpy(rows)
-    if (norm := export.extras.normalization) is not None:
+    norm = export.extras.normalization
+    assert (norm is not None) == (switch == "normalised")
+    if norm is not None:
         inputs = (inputs - torch.tensor(norm.mean)) * torch.tensor(norm.scale)
         inputs = inputs.clamp(-1.5, 1.5)
     means = sac.actor(inputs)[:, :ACTION_DIM].numpy()

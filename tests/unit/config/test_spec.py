@@ -122,8 +122,11 @@ def test_actions_that_the_algorithm_cannot_choose_are_refused():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("ppo", "did you mean 'PPO'\\? available: DQN, PPO"),
-        ("REINFORCE", "unknown algorithm 'REINFORCE'; available: DQN, PPO, SAC; another package's"),
+        ("ppo", "did you mean 'PPO'\\? available: DQN, PPO, SAC"),
+        (
+            "REINFORCE",
+            "unknown algorithm 'REINFORCE'; available: DQN, PPO, SAC; another package's",
+        ),
     ],
 )
 def test_an_algorithm_that_cannot_be_trained_is_refused_with_those_that_can(name, words):
