@@ -324,6 +324,28 @@ class StreamAgent:
         else:
             recorder.end(traj, action, End.TRUNCATED, final)
 
+    def cut_trajectory(self, traj: TrajectoryHandle, next_obs: Observation) -> None:
+        """Send what is recorded so far as one trajectory; the same handle goes on.
+
+        What full trajectories do by themselves (`max_trajectory_steps`), now: for tasks that never
+        end, or a simulator that is about to wait for its learner. It costs the learner nothing but
+        an estimate of what follows. Without a recorded step nothing happens.
+
+        Args:
+            traj: The trajectory.
+            next_obs: What the last recorded action led to.
+
+        Raises:
+            TrajectoryStateError: If the trajectory has ended.
+            ObservationError: If `next_obs` has the wrong shape, or is not finite.
+        """
+        if traj.__class__ is not TrajectoryHandle:
+            raise _no_trajectory(traj)
+        recorder = traj.episode.recorder
+        if recorder is not self._recorder and not recorder.orphaned:
+            raise _foreign(traj)
+        recorder.cut(traj, self._flatten(next_obs))
+
     def evaluate(
         self, obs: Observation, mask: ArrayLike | None = None, *, deterministic: bool = True
     ) -> ActionHandle:

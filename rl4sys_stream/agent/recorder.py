@@ -121,6 +121,17 @@ class Recorder:
         action.segment = segment
         segment.steps.append(action)
 
+    def cut(self, handle: TrajectoryHandle, following: NDArray[np.float32]) -> None:
+        """Close what is recorded so far before the step on `following`; nothing if there is none.
+
+        Raises:
+            TrajectoryStateError: If the trajectory has ended.
+        """
+        if handle.ended:
+            raise TrajectoryStateError(f"{handle!r} has ended; there is nothing to cut")
+        if handle.segment.steps:
+            self._cut(handle, following)
+
     def _cut(self, handle: TrajectoryHandle, following: NDArray[np.float32]) -> Segment:
         """Close the recorded part before the step on `following`; the episode goes on."""
         full = handle.segment

@@ -33,8 +33,8 @@ PATIENCE_S: Final = 10.0
 class Pace:
     """A limit on the steps in ended or cut trajectories of one agent that are not settled.
 
-    Steps of open trajectories come on top: no learner sees them, so nobody may wait for them. Where
-    that is much against what one update takes, a lower `agent.max_trajectory_steps` makes it less.
+    When an agent has played its share of one update, its open trajectories are cut and handed over,
+    so that an update has all the steps before it and none of an older policy.
 
     Attributes:
         updates_ahead: The limit in updates; with 1.0 the simulator waits while the learner trains,
@@ -111,6 +111,11 @@ class Pacer:
             if self._clock.monotonic() - begun > PATIENCE_S:
                 self._log.set("play.model", "missing", hint="is a worker or dispatcher running?")
         self._log.set("play.model", "there", level=logging.DEBUG)
+
+    def has_its_share(self, steps: int) -> bool:
+        """Whether so many steps are this agent's share of one update."""
+        one = self._agent.settlement().settled.update_steps or UPDATE_STEPS
+        return steps >= self._share(one)
 
     def wait(self) -> None:
         """Return when the next step may be taken, or when stopping."""

@@ -120,6 +120,7 @@ class Runner:
         self._seats: list[_Seat] = []
         self._episodes: list[EpisodeRecord] = []
         self._began = 0.0
+        self._handed_over = 0
         self.steps = 0
 
     def run(self, *, steps: int | None = None, episodes: int | None = None) -> Played:
@@ -149,6 +150,8 @@ class Runner:
             episodes is None or len(self._episodes) < episodes
         ):
             if self._pacer is not None:
+                if self._pacer.has_its_share(self.steps - self._handed_over):
+                    self._hand_over()
                 self._pacer.wait()
             if self._stopping.is_set():
                 break
@@ -189,6 +192,13 @@ class Runner:
                 seat.trajectory = None
         self._seats = []
         self._fleet.close()
+
+    def _hand_over(self) -> None:
+        """Cut what is open: the learner has its update's steps, none of them of an older policy."""
+        self._handed_over = self.steps
+        for seat in self._seats:
+            if seat.trajectory is not None:
+                self._agent.cut_trajectory(seat.trajectory, seat.moment.observation)
 
     def _step(self) -> None:
         agent = self._agent

@@ -34,6 +34,7 @@ NAMES = {
 METHODS = {
     "add_to_trajectory": ["traj", "action"],
     "close": ["timeout_s"],
+    "cut_trajectory": ["traj", "next_obs"],
     "evaluate": ["obs", "mask", "deterministic"],
     "flush": ["timeout_s"],
     "mark_end_of_trajectory": ["traj", "action", "truncated", "final_obs"],

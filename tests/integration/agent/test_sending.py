@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rl4sys_stream import Box, ConfigError, Discrete, StreamAgent
+from rl4sys_stream.errors import TrajectoryStateError
 from rl4sys_stream.testing import RedisServer, eventually
 from rl4sys_stream.wire.trajectory import End
 from tests.integration.agent.world import OBS, QUICK, World, play
@@ -98,6 +99,32 @@ def test_four_threads_share_an_agent(world: World):
         [[1000 * index + episode] * steps for index in range(4) for episode in range(episodes)]
     )
     assert len({entry.trajectory.episode for entry in sent}) == 4 * episodes
+
+
+def test_an_application_may_cut_an_episode_where_it_likes(world: World):
+    """What is recorded goes, the handle stays; without a step, or at the end, nothing happens."""
+    with world.agent() as agent:
+        traj = None
+        for value in range(5):
+            traj, action = agent.request_for_action(traj, np.full(3, value))
+            agent.add_to_trajectory(traj, action)
+            action.update_reward(value)
+            if value in {1, 2}:
+                agent.cut_trajectory(traj, np.full(3, value + 1))
+                agent.cut_trajectory(traj, np.full(3, value + 1))
+        assert traj is not None
+        agent.mark_end_of_trajectory(traj)
+        with pytest.raises(TrajectoryStateError, match="nothing to cut"):
+            agent.cut_trajectory(traj, np.zeros(3))
+        assert agent.flush()
+        sent = [entry.trajectory for entry in world.sent()]
+    assert [(t.end, t.episode, t.offset, t.rewards.tolist()) for t in sent] == [
+        (End.CUT, 0, 0, [0, 1]),
+        (End.CUT, 0, 2, [2]),
+        (End.TERMINATED, 0, 3, [3, 4]),
+    ]
+    finals = [t.final_observation for t in sent[:2]]
+    assert [final is not None and final[0] for final in finals] == [2, 3]
 
 
 def test_long_episodes_are_cut_and_sent_while_they_go_on(world: World):

@@ -179,3 +179,38 @@ def test_a_refused_registration_ends_the_wait_for_a_model(world: World, tmp_path
     )
     with agent, pytest.raises(ConfigError, match="hidden_sizes"):
         Runner(Counting(), agent).run(steps=1)
+
+
+def test_an_update_gets_every_step_before_it_and_none_of_an_older_policy(
+    world: World, tmp_path: Path
+) -> None:
+    """Episodes of 3 and 4 steps in two environments: what is open after 12 steps is cut."""
+    config = tmp_path / "conf.json"
+    parameters = {"n_steps": UPDATE_STEPS, "batch_size": 4}
+    config.write_text(json.dumps({"algorithm_parameters": parameters}))
+    with StreamAgent(
+        config,
+        world.client,
+        world.url,
+        OBSERVATION_SPACE,
+        ACTION_SPACE,
+        overrides=QUICK,
+        environ={},
+    ) as agent:
+        world.publish(1, weights())
+        stopping = threading.Event()
+        runner = Runner([Counting(0), Counting(1)], agent, pace=Pace(), stopping=stopping)
+        playing = threading.Thread(target=runner.run, kwargs={"steps": 1000})
+        playing.start()
+        eventually(lambda: agent.settlement().unsettled_steps == UPDATE_STEPS)
+        stopping.set()
+        playing.join()
+        assert runner.steps == UPDATE_STEPS
+        assert agent.flush()
+    sent = [entry.trajectory for entry in world.sent()]
+    assert sorted((t.end.value, len(t.rewards)) for t in sent) == [
+        ("cut", 2),
+        ("truncated", 3),
+        ("truncated", 3),
+        ("truncated", 4),
+    ]
