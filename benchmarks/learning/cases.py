@@ -157,9 +157,7 @@ LUNAR_BUDGET: Final = 500_000
 
 
 def _ppo_lunar_lander() -> Case:
-    ours = _definition(
-        "PPO", {**LUNAR_PPO, "n_steps": 4 * 512}, agent={"max_trajectory_steps": 64}
-    )
+    ours = _definition("PPO", {**LUNAR_PPO, "n_steps": 4 * 512}, agent={"max_trajectory_steps": 64})
     return Case(
         name="ppo_lunar_lander",
         title="PPO, LunarLander-v3",

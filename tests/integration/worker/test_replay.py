@@ -142,7 +142,7 @@ def test_no_restart_brings_back_what_the_time_before_a_reset_has_kept(
 
 def test_retained_entries_that_are_above_a_new_limit_leave_the_stream(dqn: World) -> None:
     """Nobody can use them any more, and agents would count them as unsettled for ever."""
-    roomy = {"buffer_size": 10_000}
+    roomy: dict[str, object] = {"buffer_size": 10_000}
     dqn.define(algorithm="DQN", parameters=roomy)
     worker = dqn.start()
     feeder = dqn.feeder()
