@@ -142,16 +142,7 @@ class TwinCritics:
             action_dim: Width of the actions.
             network: Hidden sizes and activation.
             generator: The only source of randomness.
-
-        Raises:
-            ConfigError: If they are to share layers with the actor, which sees no actions.
         """
-        if network.shared_layers:
-            raise ConfigError(
-                "critics that take in actions share no layers with the actor: shared_layers must "
-                f"be 0, not {network.shared_layers}",
-                path="network_architecture.shared_layers",
-            )
         sizes = (obs_dim + action_dim, *network.critic_own_sizes, 1)
         count = parameter_count(sizes)
         whole = Parameters.zeros(2 * count)
@@ -228,8 +219,7 @@ class SAC(OffPolicy):
             seed: Of the weights, and of what is drawn from the buffer and by the actor.
 
         Raises:
-            ConfigError: If the action space is no Box, the critics are to share layers, or there is
-                no memory for the buffer.
+            ConfigError: If the action space is no Box, or there is no memory for the buffer.
         """
         if not isinstance(spec.action_space, Box):
             raise ConfigError("SAC needs a Box as its action space", path="action_space")

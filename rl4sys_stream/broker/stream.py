@@ -60,6 +60,11 @@ class Backlog:
         # The broker's lag still counts entries that a third party trimmed.
         return min(by_length, self.pending + self.unread)
 
+    @property
+    def acknowledged(self) -> int:
+        """Entries that are neither pending nor unread; too few where the broker's lag is stale."""
+        return max(self.entries - self.pending - (self.unread or 0), 0)
+
 
 class TrajectoryStream:
     """Reads of one client's stream through its consumer group. Not thread-safe while blocking."""
@@ -134,6 +139,25 @@ class TrajectoryStream:
                 if entry_id not in pending:
                     yield Entry(entry_id, fields)
             after = f"({rows[-1][0]}"
+
+    def make_pending(self, ids: Sequence[str]) -> None:
+        """Put entries back among the pending ones that were acknowledged without a commit.
+
+        Only for the holder of the lease: then no commit settles them in between.
+
+        Args:
+            ids: Of entries in the stream.
+        """
+        with translate(self._broker.where):
+            self._broker.redis.xclaim(
+                self._keys.traj,
+                GROUP,
+                CONSUMER,
+                min_idle_time=0,
+                message_ids=list(ids),
+                force=True,
+                justid=True,
+            )
 
     def _last_delivered(self) -> str:
         """Id of the newest entry that anybody has read; "0-0" where there is none."""

@@ -53,6 +53,8 @@ class AlgorithmDefinition:
         on_policy: Whether it trains on recent behaviour only: then `worker.max_policy_lag` holds.
         squashes: Whether continuous actions always go through tanh, whatever
             `network_architecture.squash_output` says.
+        shares_layers: Whether its critic can share layers with the actor; else
+            `network_architecture.shared_layers` must be 0.
     """
 
     name: str
@@ -61,6 +63,7 @@ class AlgorithmDefinition:
     actions: tuple[str, ...]
     on_policy: bool
     squashes: bool = False
+    shares_layers: bool = False
 
 
 PPO: Final = AlgorithmDefinition(
@@ -69,6 +72,7 @@ PPO: Final = AlgorithmDefinition(
     factory="rl4sys_stream.algorithms.ppo:PPO",
     actions=("Discrete", "MultiDiscrete", "MultiBinary", "Box"),
     on_policy=True,
+    shares_layers=True,
 )
 
 DQN: Final = AlgorithmDefinition(

@@ -10,7 +10,7 @@ from rl4sys_stream.config.algorithms import check_actions, find_algorithm
 from rl4sys_stream.config.hyperparameters import Hyperparameters, PPOParameters
 from rl4sys_stream.config.schema import shown
 from rl4sys_stream.config.settings import AgentSettings, WorkerSettings
-from rl4sys_stream.config.spec import ClientSpec, NetworkSpec, action_format
+from rl4sys_stream.config.spec import ClientSpec, NetworkSpec, action_format, check_network
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import Space, flat_dim
 from rl4sys_stream.spaces.actions import ActionFormat
@@ -116,6 +116,7 @@ class ClientConfig:
                 path="algorithm_parameters",
             )
         self._check_sizes()
+        check_network(self.algorithm, self.network)
         if self.action_space is not None:
             check_actions(self.algorithm, self.action_space)
             action_format(self.algorithm, self.action_space, self.network)

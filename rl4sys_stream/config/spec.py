@@ -18,7 +18,7 @@ from rl4sys_stream.spaces import (
 )
 from rl4sys_stream.spaces.actions import ActionFormat
 
-__all__ = ["Activation", "ClientSpec", "NetworkSpec", "action_format"]
+__all__ = ["Activation", "ClientSpec", "NetworkSpec", "action_format", "check_network"]
 
 Width = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 
@@ -84,6 +84,20 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return data
 
 
+def check_network(algorithm: str, network: NetworkSpec) -> None:
+    """Refuse a network that `algorithm` cannot have.
+
+    Raises:
+        ConfigError: If it is to share layers between actor and critic, and cannot.
+    """
+    if network.shared_layers and not find_algorithm(algorithm).shares_layers:
+        raise ConfigError(
+            f"{algorithm} has no critic that could share layers with the actor: shared_layers must "
+            f"be 0, not {network.shared_layers}",
+            path="network_architecture.shared_layers",
+        )
+
+
 def action_format(algorithm: str, action_space: Space, network: NetworkSpec) -> ActionFormat:
     """What the actions of such a client are.
 
@@ -111,7 +125,7 @@ class ClientSpec:
     network: NetworkSpec = field(default_factory=NetworkSpec)
 
     def __post_init__(self) -> None:
-        """Refuse an algorithm that does not exist or does not fit the spaces.
+        """Refuse an algorithm that does not exist or does not fit the spaces and the network.
 
         Raises:
             ConfigError: With what is available.
@@ -125,6 +139,7 @@ class ClientSpec:
                     path=name,
                 )
         check_actions(self.algorithm, self.action_space)
+        check_network(self.algorithm, self.network)
         self.actions  # noqa: B018 -- it says what is wrong with them
 
     @property

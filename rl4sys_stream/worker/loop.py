@@ -294,18 +294,20 @@ class Worker:
             max_bytes=settings.retained_bytes,
             max_deleted=settings.max_commit_entries,
         )
-        if plan.on_policy:
-            return tail
+        if plan.on_policy and not stream.backlog().acknowledged:
+            return tail  # as it should be; looking closer would read the whole backlog
         trajectories = tail.read(stream, plan.trajectory_spec, books.is_settled)
-        if head is None:  # another training history's: the first commits delete them
-            return tail
-        algorithm.replay(trajectories)
+        if head is None or plan.on_policy:
+            return tail  # nobody's, or another training history's: the first commits delete them
+        # They may not be through with that: no more than this history has taken in is its own.
+        own = min(len(trajectories), head.counts.trained)
+        algorithm.replay(trajectories[len(trajectories) - own :])
         log_event(
             logger,
             logging.INFO if len(tail) >= head.retained else logging.WARNING,
             "worker.replay_buffer_filled",
             client=self._keys.client,
-            trajectories=len(tail),
+            trajectories=own,
             retained=head.retained,
         )
         return tail

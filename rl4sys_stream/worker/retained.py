@@ -37,6 +37,7 @@ class RetainedTail:
         self._max_bytes = max_bytes
         self._max_deleted = max_deleted
         self._entries: deque[tuple[str, int]] = deque()
+        self._unusable: deque[str] = deque()
         self._bytes = 0
         self._log = StateLog(logger, client=client)
 
@@ -51,7 +52,8 @@ class RetainedTail:
     ) -> list[Trajectory]:
         """Find the tail in the stream; its trajectories, oldest first.
 
-        Only for the holder of the lease, before it reads anything new.
+        Only for the holder of the lease, before it reads anything new. Entries that no commit has
+        settled become pending again: whoever acknowledged them, nobody would ever read them.
 
         Args:
             stream: Of the client.
@@ -62,12 +64,18 @@ class RetainedTail:
             BrokerError: Safe to retry with a new object.
         """
         found: list[Trajectory] = []
+        unsettled: list[str] = []
         for entry in stream.settled(page=PAGE):
             candidate = examine(entry, spec)
-            # Anything else here was put out of the group's sight by somebody: not ours to use.
-            if candidate.address and candidate.trajectory and is_settled(candidate.address):
+            if candidate.address is None or not is_settled(candidate.address):
+                unsettled.append(entry.entry_id)
+            elif candidate.trajectory is None:  # above a limit that was lowered since
+                self._unusable.append(entry.entry_id)
+            else:
                 self._append(entry.entry_id, entry.size_bytes)
                 found.append(candidate.trajectory)
+        for first in range(0, len(unsettled), PAGE):
+            stream.make_pending(unsettled[first : first + PAGE])
         return found
 
     def advance(self, trained: Sequence[tuple[str, int]], keep: int) -> list[str]:
@@ -84,12 +92,15 @@ class RetainedTail:
         for entry_id, size in trained:
             self._append(entry_id, size)
         deleted: list[str] = []
-        while len(self._entries) > keep or self._bytes > self._max_bytes:
-            if len(deleted) >= self._max_deleted + len(trained):
-                break  # the next commit goes on
-            entry_id, size = self._entries.popleft()
-            self._bytes -= size
-            deleted.append(entry_id)
+        while len(deleted) < self._max_deleted + len(trained):  # the next commit goes on
+            if self._unusable:
+                deleted.append(self._unusable.popleft())
+            elif len(self._entries) > keep or self._bytes > self._max_bytes:
+                entry_id, size = self._entries.popleft()
+                self._bytes -= size
+                deleted.append(entry_id)
+            else:
+                break
         short = len(self._entries) < keep
         self._log.set(
             "worker.retained",

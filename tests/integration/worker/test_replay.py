@@ -6,6 +6,7 @@ import pytest
 
 from rl4sys_stream.broker.admin import reset_client
 from rl4sys_stream.broker.keys import GROUP
+from rl4sys_stream.broker.metrics import read_metrics
 from rl4sys_stream.broker.stream import TrajectoryStream
 from rl4sys_stream.testing import eventually
 from tests.integration.worker.world import LEARNERS, ROLLOUT, STEPS, World
@@ -115,6 +116,66 @@ def test_a_reset_begins_with_an_empty_buffer_and_an_empty_stream(dqn: World) -> 
     dqn.start()
     dqn.reaches(1)
     retains(dqn, 0)
+
+
+def test_no_restart_brings_back_what_the_time_before_a_reset_has_kept(
+    dqn: World,
+) -> None:
+    """While the first commits still delete it, it must not get into the new history's buffer."""
+    dqn.define(algorithm="DQN", max_commit_entries=ROLLOUT)
+    worker = dqn.start()
+    feeder = dqn.feeder()
+    feeder.send(BUFFER)
+    dqn.reaches(5)
+    retains(dqn, BUFFER)
+    worker.stop()
+    reset_client(dqn.broker, dqn.keys)
+    worker = dqn.start()
+    dqn.reaches(1)
+    worker.stop()
+    assert entries(dqn) == BUFFER - ROLLOUT
+    dqn.start()
+    feeder.send(ROLLOUT)
+    dqn.reaches(2)
+    assert read_metrics(dqn.broker, dqn.keys, count=1)[-1].metrics["replay/size"] == ROLLOUT * STEPS
+
+
+def test_retained_entries_that_are_above_a_new_limit_leave_the_stream(dqn: World) -> None:
+    """Nobody can use them any more, and agents would count them as unsettled for ever."""
+    roomy: dict[str, object] = {"buffer_size": 10_000}
+    dqn.define(algorithm="DQN", parameters=roomy)
+    worker = dqn.start()
+    feeder = dqn.feeder()
+    feeder.send(2, lambda seq: trajectory(300, seed=seq))
+    eventually(lambda: trained(dqn) == 2, 20, "the long ones are taken in")
+    worker.stop()
+    dqn.define(algorithm="DQN", parameters=roomy, max_entry_steps=256)
+    dqn.start()
+    feeder.send(ROLLOUT)
+    eventually(lambda: trained(dqn) == 2 + ROLLOUT, 20, "the short ones are taken in")
+    retains(dqn, ROLLOUT)
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
+def test_entries_that_somebody_acknowledged_are_trained_on_all_the_same(
+    world: World, algorithm: str
+) -> None:
+    """No commit settled them: nobody would ever read them, and agents would wait for it."""
+    world.define(algorithm=algorithm)
+    worker = world.start()
+    feeder = world.feeder()
+    feeder.send(ROLLOUT)
+    world.reaches(2)
+    worker.stop()
+    feeder.send(ROLLOUT)
+    world.broker.call("XREADGROUP", "GROUP", GROUP, "somebody", "STREAMS", world.keys.traj, ">")
+    stream = TrajectoryStream(world.broker, world.keys)
+    ids = [entry.entry_id for entry in stream.addresses()]
+    world.broker.call("XACK", world.keys.traj, GROUP, *ids)
+    world.start()
+    world.reaches(3)
+    retains(world, 2 * ROLLOUT if algorithm == "DQN" else 0)
+    world.check_exactly_once()
 
 
 def test_a_tail_that_somebody_has_shortened_is_taken_as_it_is(dqn: World) -> None:

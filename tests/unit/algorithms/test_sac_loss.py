@@ -25,7 +25,6 @@ from rl4sys_stream.spaces import Box, Discrete
 from tests.unit.algorithms.sac_samples import (
     ACTION_DIM,
     OBS_DIM,
-    SMALL,
     SPEC,
     batch_of,
     make_sac,
@@ -363,19 +362,11 @@ def copy_into(actor: nn.Sequential, latent: nn.Sequential, *halves: nn.Linear) -
 
 
 def test_what_it_cannot_serve_is_refused() -> None:
-    """Other actions, and critics that would share layers with an actor that sees no actions."""
+    """Other actions, and boxes without bounds."""
     with pytest.raises(ConfigError, match="SAC needs Box actions"):
         ClientSpec(algorithm="SAC", observation_space=Box((3,)), action_space=Discrete(2))
     discrete = ClientSpec(observation_space=Box((3,)), action_space=Discrete(2))
     with pytest.raises(ConfigError, match="a Box"):
         SAC(discrete, SACParameters(), seed=0)
-    sharing = ClientSpec(
-        algorithm="SAC",
-        observation_space=Box((3,)),
-        action_space=Box((1,), -1.0, 1.0),
-        network=NetworkSpec(hidden_sizes=(8, 8), shared_layers=1),
-    )
-    with pytest.raises(ConfigError, match="shared_layers must be 0, not 1"):
-        SAC(sharing, SMALL, seed=0)
     with pytest.raises(ConfigError, match="finite bounds"):
         ClientSpec(algorithm="SAC", observation_space=Box((3,)), action_space=Box((1,)))

@@ -1,11 +1,13 @@
 """Hyperparameters of SAC: the weight of the entropy, and what is refused together."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from rl4sys_stream.config import SACParameters, find_algorithm
+from rl4sys_stream.config import ClientSpec, NetworkSpec, SACParameters, find_algorithm
 from rl4sys_stream.errors import ConfigError
+from rl4sys_stream.spaces import Box, space_from_json
 
 
 def test_the_defaults_are_those_of_stable_baselines3():
@@ -115,3 +117,31 @@ def test_a_file_of_it_loads(load):
         ent_coef="auto_0.5", target_entropy=-0.5, batch_size=64, train_freq=8
     )
     assert config.spec().actions.squash
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "actions"),
+    [
+        ("SAC", {"type": "box", "shape": [1], "low": -2, "high": 2}),
+        ("DQN", {"type": "discrete", "n": 2}),
+    ],
+)
+def test_layers_are_shared_only_by_critics_that_can(load, algorithm, actions):
+    """Said when the file is read; a worker would say it when the spec is registered for good."""
+    with pytest.raises(ConfigError, match=f"{algorithm} has no critic .* not 1") as found:
+        load(
+            {
+                "algorithm": algorithm,
+                "action_space": actions,
+                "network_architecture": {"shared_layers": 1},
+                "training": {"total_timesteps": 1000},
+            }
+        )
+    assert found.value.path == "network_architecture.shared_layers"
+    registered = ClientSpec(
+        algorithm=algorithm,
+        observation_space=Box((3,)),
+        action_space=space_from_json(actions, path="action_space"),
+    )
+    with pytest.raises(ConfigError, match="must be 0, not 1"):
+        replace(registered, network=NetworkSpec(shared_layers=1))
