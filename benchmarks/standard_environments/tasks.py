@@ -48,7 +48,7 @@ TASKS: Final = (
     # the more episodes, the closer what is played comes to what is computed.
     Task(name="frozen_lake", environment="FrozenLake-v1", steps=60_000, episodes=1000),
     Task(name="cliff_walking", environment="CliffWalking-v1", steps=20_000),
-    Task(name="blackjack", environment="Blackjack-v1", steps=500_000, episodes=20_000),
+    Task(name="blackjack", environment="Blackjack-v1", steps=500_000, episodes=10_000),
     Task(name="mountain_car", environment="MountainCar-v0", steps=120_000, threshold=-110.0),
 )
 
