@@ -141,7 +141,7 @@ class Applications:
 
 
 def _orders(task: Task, settings: DemoSettings, folder: RunFolder) -> list[ApplicationOrder]:
-    share, rest = divmod(settings.max_steps, settings.agents)
+    share, rest = divmod(task.max_steps, settings.agents)
     return [
         ApplicationOrder(
             number=number,

@@ -20,9 +20,8 @@ FILMED_EPISODES = 5
 @click.option(
     "--max-steps",
     type=click.IntRange(min=1),
-    default=300_000,
-    show_default=True,
-    help="Give up after so many environment steps.",
+    help="Give up after so many environment steps. Default: where the definition's schedules end, "
+    "else 300,000.",
 )
 @click.option(
     "--target",
@@ -83,7 +82,7 @@ FILMED_EPISODES = 5
 def demo(
     task: str,
     seed: int,
-    max_steps: int,
+    max_steps: int | None,
     target: float | None,
     algorithm: str | None,
     config: Path | None,

@@ -207,6 +207,5 @@ class LiveDisplay:
 
     def _steps_line(self, progress: Progress, now: float) -> str:
         return (
-            f"{progress.steps:,} of {self._settings.max_steps:,}   "
-            f"{progress.steps_per_s(now):,.0f}/s"
+            f"{progress.steps:,} of {self._task.max_steps:,}   {progress.steps_per_s(now):,.0f}/s"
         )

@@ -12,7 +12,8 @@ class DemoSettings:
 
     Attributes:
         seed: Of the environment, the sampling of actions and the learner.
-        max_steps: Environment steps, over all applications, after which the run ends.
+        max_steps: Environment steps, over all applications, after which the run ends; None: where
+            the definition's schedules end, else 300,000.
         target: Mean return of the last 100 training episodes that ends the run as learned; None:
             what Gymnasium says of the environment.
         out: Folder in which the run folder is made.
@@ -30,7 +31,7 @@ class DemoSettings:
     """
 
     seed: int
-    max_steps: int
+    max_steps: int | None
     target: float | None
     out: Path
     redis_url: str | None = field(default=None, repr=False)

@@ -131,7 +131,7 @@ def make_summary(
         definition=task.source,
         seed=settings.seed,
         settings={
-            "max_steps": settings.max_steps,
+            "max_steps": task.max_steps,
             "target": task.target,
             "agents": settings.agents,
             "envs": settings.envs,

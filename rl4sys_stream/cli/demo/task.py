@@ -25,6 +25,8 @@ __all__ = ["Task", "find_task", "packaged_definition"]
 
 PACKAGED: Final = "lunar_lander"
 PATIENCE_S: Final = 3600.0
+MAX_STEPS: Final = 300_000
+"""Where nothing else says when to give up."""
 SHORTEST_CUT: Final = 16
 """Shorter trajectories cost more to send than they bring the learner earlier."""
 
@@ -39,6 +41,7 @@ class Task:
         algorithm: Name of the algorithm.
         target: Mean return of the last 100 training episodes that counts as learned; None: nobody
             says, and the run goes on until it is out of steps.
+        max_steps: Environment steps, over all applications, after which a run ends.
         definition: Everything that worker and agents read, as JSON-ready data.
         source: Where the settings are from, in words.
         film_name: What the film is called in the run folder.
@@ -48,6 +51,7 @@ class Task:
     client: str
     algorithm: str
     target: float | None
+    max_steps: int
     definition: Mapping[str, object]
     source: str
     film_name: str = "film.gif"
@@ -88,6 +92,7 @@ def find_task(name: str, settings: DemoSettings, environ: Mapping[str, str]) -> 
         client=client,
         algorithm=config.algorithm,
         target=threshold if settings.target is None else settings.target,
+        max_steps=settings.max_steps or _schedules_end(config) or MAX_STEPS,
         definition=_whole(config, client, settings),
         source=str(source) if source else "the defaults",
         film_name="landing.gif" if _squash(environment) == _squash(PACKAGED) else "film.gif",
@@ -175,6 +180,12 @@ def _configure(
         action_space=spaces["action_space"],
         overrides=overrides,
     )
+
+
+def _schedules_end(config: ClientConfig) -> int | None:
+    """Where the learner is through with what it was told to do; None where no schedule ends."""
+    end: int | None = getattr(config.parameters, "total_timesteps", None)
+    return end
 
 
 def _shape(space: Space) -> object:

@@ -35,11 +35,11 @@ def test_cartpole_is_played_in_several_environments_and_filmed(tmp_path: Path) -
 
 
 def test_observations_that_are_numbers_are_learned_by_the_defaults(tmp_path: Path) -> None:
-    """FrozenLake has no definition here; two applications share the steps."""
-    run = demo(tmp_path, "FrozenLake-v1", "--agents", "2", "--no-gif", "--eval-episodes", "3")
+    """The larger FrozenLake has no definition here; two applications share the steps."""
+    run = demo(tmp_path, "FrozenLake8x8-v1", "--agents", "2", "--no-gif", "--eval-episodes", "3")
     assert run.code == 1, run.output
     summary = run.summary
-    assert (summary["client"], summary["definition"]) == ("frozen_lake", "the defaults")
+    assert (summary["client"], summary["definition"]) == ("frozen_lake8x8", "the defaults")
     assert summary["steps_accepted"] == 4000
     assert summary["steps_other"] == 0
     assert len(summary["evaluation_returns"]) == 3
@@ -52,6 +52,7 @@ def test_without_a_target_a_run_ends_well_when_it_is_out_of_steps(tmp_path: Path
     assert run.code == 0, run.output
     assert run.summary["learned"] is None
     assert run.summary["exit_reason"] == "step limit"
+    assert run.summary["definition"] == "workers/cliff_walking.json"
     assert run.summary["episodes"] >= 4
 
 

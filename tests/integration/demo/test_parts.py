@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -41,6 +42,15 @@ def test_the_definition_of_a_run_loads_and_has_the_seed(tmp_path: Path, task: Ta
     assert config.agent.drop_policy == "block"
     assert config.agent.high_water_entries * 32 >= config.parameters.steps_per_update
     assert config.client_id == folder.client == "cartpole"
+
+
+def test_a_run_ends_with_the_schedules_unless_it_is_told_otherwise() -> None:
+    """Where the learning rate has come down to 0, more steps are a waste of time."""
+    environ = {"RL4SYS_STREAM_WORKERS_DIR": str(ROOT / "workers")}
+    untold = replace(SETTINGS, max_steps=None)
+    assert find_task("frozen_lake", untold, environ).max_steps == 60_000
+    assert find_task("cartpole", untold, environ).max_steps == 300_000
+    assert find_task("frozen_lake", SETTINGS, environ).max_steps == 1000
 
 
 def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path: Path, task: Task) -> None:

@@ -1,0 +1,1 @@
+"""Tests of benchmarks/standard_environments, and of the definitions that it trains by."""
