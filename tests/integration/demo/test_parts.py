@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from rl4sys_stream.cli.demo.progress import Progress
 from rl4sys_stream.cli.demo.settings import DemoSettings
 from rl4sys_stream.cli.demo.system import require_extras
 from rl4sys_stream.cli.demo.task import Task, find_task, packaged_definition
-from rl4sys_stream.config import load_config
+from rl4sys_stream.config import DQNParameters, load_config
 from rl4sys_stream.errors import MissingExtraError
 from tests.integration.demo.runs import ROOT
 
@@ -41,6 +42,16 @@ def test_the_definition_of_a_run_loads_and_has_the_seed(tmp_path: Path, task: Ta
     assert config.agent.drop_policy == "block"
     assert config.agent.high_water_entries * 32 >= config.parameters.steps_per_update
     assert config.client_id == folder.client == "cartpole"
+
+
+def test_an_algorithm_without_a_definition_explores_for_a_share_of_the_run(tmp_path: Path) -> None:
+    """The command line has no other word for how long the run is."""
+    settings = replace(SETTINGS, algorithm="DQN")
+    found = find_task("CartPole-v1", settings, {"RL4SYS_STREAM_WORKERS_DIR": str(tmp_path)})
+    folder = make_run_folder(tmp_path, found, seed=7, wall_ms=0)
+    parameters = load_config(folder.definition, environ={}).parameters
+    assert isinstance(parameters, DQNParameters)
+    assert parameters.total_timesteps == SETTINGS.max_steps
 
 
 def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path: Path, task: Task) -> None:
