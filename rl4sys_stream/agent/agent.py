@@ -89,8 +89,8 @@ class StreamAgent:
                 configuration says it, the registered spec does: one short look-up.
             action_space: Likewise; no Dict and no Tuple.
             fallback: Decides until the first model arrives; without it actions are uniform over
-                the allowed ones. The learner does not train on the fallback's decisions, because
-                their probabilities are unknown.
+                the allowed ones. An on-policy learner does not train on the fallback's decisions,
+                because their probabilities are unknown.
             seed: Of the sampling of actions; None: the configuration's, else fresh.
             overrides: Any other setting by its dotted path: `{"agent.queue_entries": 100}`.
             environ: Instead of `os.environ`.

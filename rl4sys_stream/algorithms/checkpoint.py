@@ -35,6 +35,11 @@ _ITEM_BYTES: Final = {"<f4": 4, "<f8": 8, "<i8": 8, "|u1": 1}
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Axis = Annotated[int, msgspec.Meta(ge=0, le=1 << 40)]
 
+_NEXT_MOVE: Final = (
+    "if algorithm_parameters have changed the network, change them back, or begin anew with "
+    "`rl4sys-stream clients reset`"
+)
+
 
 class _ArrayJson(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One array in the header; its bytes follow in the same order."""
@@ -143,7 +148,9 @@ def check_fits(state: AlgorithmState, own: AlgorithmState) -> None:
         raise WireFormatError(f"the checkpoint is of {state.algorithm}, not of {own.algorithm}")
     for theirs, ours in ((state.numbers, own.numbers), (state.arrays, own.arrays)):
         if theirs.keys() != ours.keys():
-            raise WireFormatError(f"the checkpoint holds {sorted(theirs)}, not {sorted(ours)}")
+            raise WireFormatError(
+                f"the checkpoint holds {sorted(theirs)}, not {sorted(ours)}; {_NEXT_MOVE}"
+            )
     for name, number in state.numbers.items():
         if not 0 <= number <= MAX_EXACT_INTEGER:  # NaN is not, either
             raise WireFormatError(f"{name} in the checkpoint is {number}, which no counter can be")
@@ -152,7 +159,7 @@ def check_fits(state: AlgorithmState, own: AlgorithmState) -> None:
         if given.shape != array.shape or given.dtype != array.dtype:
             raise WireFormatError(
                 f"{name} in the checkpoint is {given.dtype} {list(given.shape)}; this network "
-                f"needs {array.dtype} {list(array.shape)}"
+                f"needs {array.dtype} {list(array.shape)}; {_NEXT_MOVE}"
             )
         if not np.isfinite(given).all():
             raise WireFormatError(f"{name} in the checkpoint is not finite")

@@ -24,6 +24,9 @@ FAN_OUT: Final = 128
 MIN_ERROR: Final = 1e-6
 """Added to each error, so that no step is never drawn again (ε of §3.3)."""
 
+MAX_ERROR: Final = 1e15
+"""Larger errors count as this: a checkpoint holds no number beyond 2^53."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Snapshot:
@@ -142,6 +145,7 @@ class Priorities:
         magnitudes = errors.abs().double().numpy()[:, 0] + MIN_ERROR
         if not np.isfinite(magnitudes).all():
             raise NonFiniteError("a temporal-difference error became infinite or NaN")
+        magnitudes = np.minimum(magnitudes, MAX_ERROR)
         self.largest = max(self.largest, float(magnitudes.max()))
         nodes = slots.numpy()
         self._levels[0][nodes] = magnitudes**self._alpha

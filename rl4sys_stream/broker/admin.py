@@ -24,8 +24,9 @@ def reset_client(broker: Broker, keys: ClientKeys) -> str:
     """Begin a new lineage: training starts from fresh weights, versions from 1.
 
     The stream, the watermarks and the counts of what became of each trajectory stay, so nothing
-    is trained twice. The running worker is fenced off and begins anew by itself; trajectories of
-    the old lineage's models are dropped, counted.
+    is trained twice. The running worker is fenced off and begins anew by itself. Trajectories of
+    the old lineage's models that are not settled are dropped, counted, or trained on by an
+    algorithm with a replay buffer; what such a buffer had kept is deleted.
 
     Returns:
         The name of the new lineage.

@@ -15,7 +15,7 @@ import gymnasium
 import msgspec
 
 from rl4sys_stream.cli.demo.settings import DemoSettings
-from rl4sys_stream.config import ClientConfig, load_config
+from rl4sys_stream.config import ClientConfig, find_algorithm, load_config
 from rl4sys_stream.config.load import DEFAULT_WORKERS_DIR, WORKERS_DIR_VARIABLE
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.gymnasium import make_environment
@@ -147,9 +147,7 @@ def _configure(
     source: Path | None,
     settings: DemoSettings,
 ) -> ClientConfig:
-    overrides: dict[str, object] = {"algorithm_parameters.seed": settings.seed}
-    if settings.algorithm is not None:
-        overrides["algorithm"] = settings.algorithm
+    overrides = _overrides(source, settings)
     stated = load_config(source, environ={}, overrides=overrides)
     spaces: dict[str, Space] = {}
     for name in ("observation_space", "action_space"):
@@ -186,6 +184,20 @@ def _schedules_end(config: ClientConfig) -> int | None:
     """Where the learner is through with what it was told to do; None where no schedule ends."""
     end: int | None = getattr(config.parameters, "total_timesteps", None)
     return end
+
+
+def _overrides(source: Path | None, settings: DemoSettings) -> dict[str, object]:
+    """What the command line says of the client's settings."""
+    overrides: dict[str, object] = {"algorithm_parameters.seed": settings.seed}
+    if settings.algorithm is None:
+        return overrides
+    overrides["algorithm"] = settings.algorithm
+    definition = find_algorithm(settings.algorithm)
+    scheduled = "total_timesteps" in definition.parameters.__struct_fields__
+    if source is None and scheduled and not definition.on_policy:
+        # Exploration may have to end, and nothing but the command line says when.
+        overrides["algorithm_parameters.total_timesteps"] = settings.max_steps or MAX_STEPS
+    return overrides
 
 
 def _shape(space: Space) -> object:

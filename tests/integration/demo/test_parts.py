@@ -15,7 +15,7 @@ from rl4sys_stream.cli.demo.progress import Progress
 from rl4sys_stream.cli.demo.settings import DemoSettings
 from rl4sys_stream.cli.demo.system import require_extras
 from rl4sys_stream.cli.demo.task import Task, find_task, packaged_definition
-from rl4sys_stream.config import load_config
+from rl4sys_stream.config import DQNParameters, load_config
 from rl4sys_stream.errors import MissingExtraError
 from tests.integration.demo.runs import ROOT
 
@@ -51,6 +51,16 @@ def test_a_run_ends_with_the_schedules_unless_it_is_told_otherwise() -> None:
     assert find_task("frozen_lake", untold, environ).max_steps == 60_000
     assert find_task("cartpole", untold, environ).max_steps == 300_000
     assert find_task("frozen_lake", SETTINGS, environ).max_steps == 1000
+
+
+def test_an_algorithm_without_a_definition_explores_for_a_share_of_the_run(tmp_path: Path) -> None:
+    """The command line has no other word for how long the run is."""
+    settings = replace(SETTINGS, algorithm="DQN")
+    found = find_task("CartPole-v1", settings, {"RL4SYS_STREAM_WORKERS_DIR": str(tmp_path)})
+    folder = make_run_folder(tmp_path, found, seed=7, wall_ms=0)
+    parameters = load_config(folder.definition, environ={}).parameters
+    assert isinstance(parameters, DQNParameters)
+    assert parameters.total_timesteps == SETTINGS.max_steps
 
 
 def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path: Path, task: Task) -> None:

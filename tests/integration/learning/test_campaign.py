@@ -36,7 +36,8 @@ def read(folder: Path, case: str, side: str) -> Run:
 
 def test_both_sides_run_and_are_reported(tmp_path: Path) -> None:
     """Figures of both, a table, a picture; and a second call repeats nothing."""
-    first = compare(tmp_path, "--cases", "ppo_cartpole")
+    asked = ("--cases", "ppo_cartpole", "--sides", "sb3,ours")
+    first = compare(tmp_path, *asked)
     for side in ("sb3", "ours"):
         run = read(tmp_path, "ppo_cartpole", side)
         assert run.steps_to_target is None
@@ -55,7 +56,7 @@ def test_both_sides_run_and_are_reported(tmp_path: Path) -> None:
     assert (tmp_path / "docs" / "learning_ppo_cartpole.png").read_bytes().startswith(b"\x89PNG")
     table = (tmp_path / "docs" / "learning.md").read_text()
     assert "| ours | 0 of 1 | – (– to –) |" in table
-    compare(tmp_path, "--cases", "ppo_cartpole", "--resume")
+    compare(tmp_path, *asked, "--resume")
     assert read(tmp_path, "ppo_cartpole", "ours") == ours
 
 

@@ -449,3 +449,9 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(spoil, message
         dqn.load_state(spoil(make_dqn(9).state()))
     assert_same_state(dqn.state(), before)
     assert dqn.retained == len(batch_of(0))
+
+
+def test_a_parameter_that_changes_the_network_is_named_with_the_next_move() -> None:
+    """All others may change from run to run, so nobody expects it of this one."""
+    with pytest.raises(WireFormatError, match=r"change them back, or .* clients reset"):
+        make_dqn(dueling=True).load_state(make_dqn().state())

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl4sys_stream.algorithms.priorities import FAN_OUT, MIN_ERROR, Priorities
+from rl4sys_stream.wire.format import MAX_EXACT_INTEGER
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -82,6 +83,13 @@ def test_the_last_of_equal_slots_in_a_minibatch_decides() -> None:
     priorities.update(torch.tensor([7, 7]), torch.tensor([[2.0], [4.0]]))
     assert leaves(priorities)[7] == pytest.approx(4.0)
     assert priorities._levels[-1].sum() == pytest.approx(303.0)
+
+
+def test_an_absurd_error_leaves_numbers_that_a_checkpoint_can_hold() -> None:
+    """Or the worker's next session could not begin."""
+    priorities = make(16, range(10))
+    priorities.update(torch.tensor([3]), torch.tensor([[3e38]]))
+    assert priorities.largest == max(leaves(priorities)) <= MAX_EXACT_INTEGER
 
 
 @given(

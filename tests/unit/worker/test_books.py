@@ -37,7 +37,7 @@ def books(
     ledgers: dict[str, LedgerRecord] | None = None,
     *,
     pending: Pending | None = None,
-    max_policy_lag: int = 8,
+    max_policy_lag: int | None = 8,
     lineage_epoch: int = 2,
 ) -> Books:
     """Of a fresh session."""
@@ -194,6 +194,14 @@ def test_the_oldest_model_of_a_trajectory_decides():
     mixed = (BehaviorRun(8, "5:c", 3), BehaviorRun(0, "fallback", 1))
     assert policy_lag(head(10), 2, mixed) == (2, False)
     assert policy_lag(head(10), 2, (BehaviorRun(10, "fallback", 1),)) == (0, False)
+
+
+@pytest.mark.parametrize("behavior", [(1, "5:now"), (1, "4:old"), (0, "fallback")])
+def test_without_a_limit_of_lag_whatever_acted_is_trained_on(behavior):
+    """A replay buffer's learner needs no probabilities: old, another history's, the fallback's."""
+    accounts = books(max_policy_lag=None, lineage_epoch=4)
+    assert len(accounts.accept(candidate(1, trajectory(behavior=[behavior])), head(1000))) == 1
+    assert accounts.settle_trained().counts.trained == 1
 
 
 def test_the_fallbacks_actions_are_dropped():
