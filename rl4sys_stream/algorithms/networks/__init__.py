@@ -10,7 +10,6 @@ from rl4sys_stream.algorithms.networks.actor_critic import (
     ActorCriticTrace,
     GaussianActor,
     make_actor,
-    make_critic,
 )
 from rl4sys_stream.algorithms.networks.dueling import DuelingMLP, make_q_network
 from rl4sys_stream.algorithms.networks.mlp import (
@@ -35,7 +34,6 @@ __all__ = [
     "Parameters",
     "Trace",
     "make_actor",
-    "make_critic",
     "make_q_network",
     "parameter_count",
 ]

@@ -16,10 +16,9 @@ from rl4sys_stream.algorithms.networks.mlp import (
 )
 from rl4sys_stream.algorithms.networks.parameters import Parameters
 from rl4sys_stream.config import NetworkSpec
-from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.policy.mlp import LOG_STD
 
-__all__ = ["ActorCritic", "ActorCriticTrace", "GaussianActor", "make_actor", "make_critic"]
+__all__ = ["ActorCritic", "ActorCriticTrace", "GaussianActor", "make_actor"]
 
 
 class GaussianActor(MLP):
@@ -203,29 +202,6 @@ def make_actor(
         output_gain=POLICY_GAIN,
         generator=generator,
         parameters=parameters,
-    )
-
-
-def make_critic(obs_dim: int, network: NetworkSpec, generator: torch.Generator) -> MLP:
-    """The network from observations float32 [N, obs_dim] to values float32 [N, 1].
-
-    It shares nothing with an actor; for one that does, see `ActorCritic`.
-
-    Raises:
-        ConfigError: If `network` says that it shares layers.
-    """
-    if network.shared_layers:
-        raise ConfigError(
-            f"this critic shares no layers with the actor: shared_layers must be 0, not "
-            f"{network.shared_layers}",
-            path="network_architecture.shared_layers",
-        )
-    return MLP(
-        "vf",
-        (obs_dim, *network.critic_own_sizes, 1),
-        activation=network.activation,
-        output_gain=VALUE_GAIN,
-        generator=generator,
     )
 
 

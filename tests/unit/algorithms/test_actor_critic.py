@@ -11,10 +11,8 @@ from rl4sys_stream.algorithms.networks import (
     DuelingMLP,
     GaussianActor,
     make_actor,
-    make_critic,
 )
 from rl4sys_stream.config import NetworkSpec
-from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.policy.extras import BehaviorExtras
 from rl4sys_stream.policy.mlp import MLPPolicy, actor_layout
 from rl4sys_stream.wire.snapshot import Weights
@@ -32,14 +30,12 @@ def shapes_of(tensors: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
     return {name: tensor.shape for name, tensor in tensors.items()}
 
 
-def test_with_nothing_shared_they_are_the_two_separate_networks() -> None:
-    """A seed gives the same weights either way, bit for bit."""
-    spec, drawn = NetworkSpec(hidden_sizes=(32, 16), critic_hidden_sizes=(24,)), generator()
-    actor, critic = make_actor(8, 4, spec, drawn), make_critic(8, spec, drawn)
+def test_with_nothing_shared_they_are_two_separate_networks() -> None:
+    """A seed gives the actor the same weights as alone, bit for bit."""
+    spec = NetworkSpec(hidden_sizes=(32, 16), critic_hidden_sizes=(24,))
     both = ActorCritic(8, 4, spec, generator())
-    assert torch.equal(both.actor.vector, actor.vector)
-    assert torch.equal(both.critic.vector, critic.vector)
-    assert torch.equal(both.vector, torch.cat([actor.vector, critic.vector]))
+    assert torch.equal(both.actor.vector, make_actor(8, 4, spec, generator()).vector)
+    assert torch.equal(both.vector, torch.cat([both.actor.vector, both.critic.vector]))
 
 
 def test_the_seed_alone_decides_the_initial_weights_of_shared_and_dueling_networks() -> None:
@@ -134,13 +130,6 @@ def test_agents_act_by_what_a_gaussian_actor_publishes() -> None:
     observations = torch.randn(5, 8, generator=generator(2))
     means = actor(observations).numpy()
     np.testing.assert_allclose(policy.forward(observations.numpy()), means, rtol=1e-4, atol=1e-4)
-
-
-def test_a_critic_that_stands_alone_refuses_to_share() -> None:
-    """Otherwise a setting would do nothing in silence."""
-    with pytest.raises(ConfigError, match="shared_layers must be 0, not 1") as caught:
-        make_critic(8, SHARING, generator())
-    assert caught.value.path == "network_architecture.shared_layers"
 
 
 @pytest.mark.parametrize(("hidden", "shared"), [((32, 16), 32), ((16,), 8), ((), 8)])

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from rl4sys_stream.algorithms.gae import bootstrap_value, gae
-from rl4sys_stream.algorithms.networks import make_critic
+from rl4sys_stream.algorithms.networks import ActorCritic
 from rl4sys_stream.algorithms.rollout import make_rollout
 from rl4sys_stream.config import NetworkSpec
 from rl4sys_stream.errors import UsageError
@@ -105,7 +105,8 @@ def test_an_unfinished_trajectory_without_a_final_observation_is_refused(end: En
 
 def test_each_trajectory_of_a_rollout_is_bootstrapped_alone() -> None:
     """Terminated, cut and truncated parts side by side, against the slow sum for each."""
-    critic = make_critic(OBS_DIM, NetworkSpec(hidden_sizes=(8,)), torch.Generator().manual_seed(3))
+    drawn = torch.Generator().manual_seed(3)
+    critic = ActorCritic(OBS_DIM, 2, NetworkSpec(hidden_sizes=(8,)), drawn).critic
     trajectories = [sample.trajectory for sample in mixed_samples(5)]
     rollout = make_rollout(trajectories, critic, None, gamma=0.97, gae_lambda=0.9)
 

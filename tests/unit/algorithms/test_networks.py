@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rl4sys_stream.algorithms.networks import MLP, make_actor, make_critic, make_q_network
+from rl4sys_stream.algorithms.networks import MLP, ActorCritic, make_actor, make_q_network
 from rl4sys_stream.config import NetworkSpec
 
 NETWORK = NetworkSpec(hidden_sizes=(32, 16), critic_hidden_sizes=(24,))
@@ -51,7 +51,7 @@ def test_the_critic_has_its_own_widths_or_the_actors() -> None:
     """`critic_hidden_sizes` None means as the actor's; [] means a linear critic."""
 
     def widths(network: NetworkSpec) -> list[int]:
-        tensors = make_critic(8, network, generator()).tensors()
+        tensors = ActorCritic(8, 4, network, generator()).critic.tensors()
         return [array.shape[0] for name, array in tensors.items() if name.endswith("weight")]
 
     assert widths(NETWORK) == [8, 24]

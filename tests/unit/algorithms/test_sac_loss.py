@@ -1,12 +1,17 @@
 """Draws, targets and slopes against cases worked out by hand, against autograd, and against SB3."""
 
 import math
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
+import stable_baselines3
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stable_baselines3.common import logger
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor, nn
 
 from rl4sys_stream.algorithms.replay_buffer import Transitions
@@ -289,16 +294,12 @@ def test_steps_equal_those_of_stable_baselines3(
     ent_coef: str | float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its SAC, from the same weights, on the same transitions and noise in the same order."""
-    gymnasium = pytest.importorskip("gymnasium")
-    sb3 = pytest.importorskip("stable_baselines3")
-    buffers = pytest.importorskip("stable_baselines3.common.buffers")
-    logger = pytest.importorskip("stable_baselines3.common.logger")
 
-    class World(gymnasium.Env):  # type: ignore[misc, name-defined]
+    class World(gymnasium.Env[object, object]):
         observation_space = gymnasium.spaces.Box(-9, 9, (OBS_DIM,))
         action_space = gymnasium.spaces.Box(-1, 1, (ACTION_DIM,))
 
-    theirs = sb3.SAC(
+    theirs: Any = stable_baselines3.SAC(
         "MlpPolicy",
         World(),
         learning_rate=1e-2,
@@ -326,7 +327,7 @@ def test_steps_equal_those_of_stable_baselines3(
         queued.extend(noise)
         ended = (batch.discounts == 0).float()
         columns = (batch.observations, batch.actions.tanh(), batch.next_observations, ended)
-        return buffers.ReplayBufferSamples(*columns, batch.returns)
+        return ReplayBufferSamples(*columns, batch.returns)
 
     monkeypatch.setattr(
         torch.distributions.normal, "_standard_normal", lambda *_, **__: queued.pop(0)
