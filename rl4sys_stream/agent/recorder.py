@@ -163,6 +163,10 @@ class Recorder:
                 f"{action!r} is not recorded in {handle!r}; call add_to_trajectory before "
                 "mark_end_of_trajectory"
             )
+        if not segment.steps and segment.offset:  # all of it was handed over by a cut
+            handle.ended = True
+            self._open.pop(handle.episode, None)
+            return
         if not segment.steps:
             raise TrajectoryStateError(
                 f"{handle!r} is empty: add at least one action before its end, or drop the handle"

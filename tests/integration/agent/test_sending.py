@@ -116,12 +116,18 @@ def test_an_application_may_cut_an_episode_where_it_likes(world: World):
         agent.mark_end_of_trajectory(traj)
         with pytest.raises(TrajectoryStateError, match="nothing to cut"):
             agent.cut_trajectory(traj, np.zeros(3))
+        traj, action = agent.request_for_action(traj, np.full(3, 9))
+        agent.add_to_trajectory(traj, action)
+        action.update_reward(9)
+        agent.cut_trajectory(traj, np.full(3, 10))
+        agent.mark_end_of_trajectory(traj, truncated=True, final_obs=np.full(3, 10))
         assert agent.flush()
         sent = [entry.trajectory for entry in world.sent()]
     assert [(t.end, t.episode, t.offset, t.rewards.tolist()) for t in sent] == [
         (End.CUT, 0, 0, [0, 1]),
         (End.CUT, 0, 2, [2]),
         (End.TERMINATED, 0, 3, [3, 4]),
+        (End.CUT, 1, 0, [9]),
     ]
     finals = [t.final_observation for t in sent[:2]]
     assert [final is not None and final[0] for final in finals] == [2, 3]
