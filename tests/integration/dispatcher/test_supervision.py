@@ -17,7 +17,7 @@ from rl4sys_stream.broker.registry import (
 )
 from rl4sys_stream.dispatcher.report import read_dispatchers
 from rl4sys_stream.errors import UsageError
-from rl4sys_stream.testing import RedisServer
+from rl4sys_stream.testing import RedisServer, eventually
 from tests.integration.dispatcher.pretend import World
 
 pytestmark = pytest.mark.integration
@@ -336,8 +336,12 @@ def test_a_broker_that_is_away_stops_nobody(events):
         down = [text for _, text in events if text.startswith("dispatcher.broker.down")]
         assert len(down) == 1
         server.restart()
-        world.tick(after_s=60.0)
-        assert len(world.started) == 2
+
+        def started_again() -> bool:
+            world.tick(after_s=60.0)
+            return len(world.started) == 2
+
+        eventually(started_again, 10, "the worker is started again")
         broker.close()
 
 
