@@ -302,8 +302,8 @@ class StreamAgent:
             final_obs: What the last action led to; needed if truncated, else checked and not sent.
 
         Raises:
-            TrajectoryStateError: If the trajectory has ended before or is empty, or `action` is
-                not recorded in it.
+            TrajectoryStateError: If the trajectory has ended before or is empty, `action` is not
+                recorded in it, or it terminates right after a cut, which said that it goes on.
             ObservationError: If `final_obs` has the wrong shape, or is not finite.
             UsageError: If truncated without `final_obs`.
         """

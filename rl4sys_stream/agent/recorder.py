@@ -163,8 +163,13 @@ class Recorder:
                 f"{action!r} is not recorded in {handle!r}; call add_to_trajectory before "
                 "mark_end_of_trajectory"
             )
-        if not segment.steps and segment.offset:  # all of it was handed over by a cut
-            handle.ended = True
+        if not segment.steps and segment.offset:
+            if end is End.TERMINATED:
+                raise TrajectoryStateError(
+                    f"{handle!r} was cut after its last step, so the learner expects more to come; "
+                    "cut only where the episode goes on"
+                )
+            handle.ended = True  # all of it was handed over, with what it led to
             self._open.pop(handle.episode, None)
             return
         if not segment.steps:

@@ -120,6 +120,8 @@ def test_an_application_may_cut_an_episode_where_it_likes(world: World):
         agent.add_to_trajectory(traj, action)
         action.update_reward(9)
         agent.cut_trajectory(traj, np.full(3, 10))
+        with pytest.raises(TrajectoryStateError, match="cut only where the episode goes on"):
+            agent.mark_end_of_trajectory(traj)
         agent.mark_end_of_trajectory(traj, truncated=True, final_obs=np.full(3, 10))
         assert agent.flush()
         sent = [entry.trajectory for entry in world.sent()]
