@@ -48,8 +48,10 @@ class _Adopted:
     sender: Sender
     finished: bool = False
     """Nothing is left to offer."""
+    told_at: float | None = None
+    """Since when a heartbeat that says so is at the broker."""
     told: bool = False
-    """A heartbeat that says so is at the broker."""
+    """And another one `retain_s` later: a broker that loses its last writes keeps one of them."""
 
     def left_bytes(self) -> int:
         """What its files take, less the newest: that has the books, and room for more of them."""
@@ -231,7 +233,12 @@ class Adopter:
         adopted = self._adopted
         if adopted is not None:
             dead = adopted.journal.state.agent_id
-            adopted.told |= any(one.agent_id == dead and one.closed for one in said)
+            if not any(one.agent_id == dead and one.closed for one in said):
+                return
+            now = self._clock.monotonic()
+            if adopted.told_at is None:
+                adopted.told_at = now
+            adopted.told = now - adopted.told_at >= self._settings.retain_s
 
     def nudge(self) -> None:
         """Something about the session has changed."""
@@ -245,7 +252,8 @@ class Adopter:
             adopted, self._adopted = self._adopted, None
         if adopted is not None:
             adopted.sender.stop(STOP_S)
-            adopted.outbox.close_journal(told=adopted.told)
+            # Once must do here: whoever leaves cannot say it again.
+            adopted.outbox.close_journal(told=adopted.told_at is not None)
 
     def orphan(self) -> None:
         """In a forked child: the adopted agent stays the parent's."""

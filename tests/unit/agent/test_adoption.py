@@ -23,10 +23,16 @@ from tests.unit.agent.spool.disk import Disk
 from tests.unit.agent.spool.operations import Life
 from tests.unit.agent.spool.test_locks import forked, is_free
 
+RETAIN_S = AgentSettings().retain_s
 NOWHERE = BrokerAddress.from_url("redis://127.0.0.1:1", {})
 
 
-def make(base: Path, *, taken: Callable[[int], None] | None = None) -> Adopter:
+def make(
+    base: Path,
+    *,
+    taken: Callable[[int], None] | None = None,
+    clock: ManualClock | None = None,
+) -> Adopter:
     """Of an agent whose broker is away."""
     return Adopter(
         base,
@@ -37,7 +43,7 @@ def make(base: Path, *, taken: Callable[[int], None] | None = None) -> Adopter:
         session=Session(),
         connect=lambda: AppendConnection(NOWHERE, timeout_s=1.0, name="test-adoption"),
         taken=taken or (lambda _: None),
-        clock=ManualClock(),
+        clock=clock or ManualClock(),
         rng=random.Random(1),
     )
 
@@ -145,6 +151,25 @@ def test_a_folder_goes_when_the_broker_knows_how_its_books_ended(tmp_path):
     assert not folder.exists()
 
 
+def test_a_goodbye_is_said_again_until_no_lost_write_can_take_it_back(tmp_path):
+    """A broker that goes back in time has the older report, and only the folder knows better."""
+    folder, clock = all_dropped(tmp_path), ManualClock()
+    adopter = make(tmp_path, clock=clock)
+    adopter.turn()
+    adopter.turn()
+    for _ in range(3):
+        assert tell(adopter).closed
+        adopter.turn()
+        assert folder.exists()
+        clock.now_s += RETAIN_S / 2 - 0.01
+    clock.now_s += 0.1
+    assert tell(adopter).closed
+    adopter.turn()
+    assert not folder.exists()
+    assert adopter.count == 1
+    adopter.stop()
+
+
 def test_a_report_from_before_the_end_does_not_free_a_folder(tmp_path):
     """The adopter may have finished while the report was on its way."""
     folder = all_dropped(tmp_path)
@@ -178,11 +203,14 @@ def test_a_folder_whose_agent_was_killed_while_it_made_it_is_removed(tmp_path, w
 def test_a_folder_that_cannot_be_deleted_is_adopted_once(tmp_path):
     """Else each turn would begin with the same one again, and others never get theirs."""
     folder = all_dropped(tmp_path)
-    adopter = make(tmp_path)
+    clock = ManualClock()
+    adopter = make(tmp_path, clock=clock)
     with pytest.MonkeyPatch.context() as patch:
         Disk(patch).removals = False
         adopter.turn()
         adopter.turn()
+        tell(adopter)
+        clock.now_s += RETAIN_S
         tell(adopter)
         for _ in range(3):
             adopter.turn()
