@@ -14,10 +14,9 @@ Policy Optimization; each is marked where it happens:
  5. Optionally values are clipped, and epochs end early, both as in Stable-Baselines3; but the KL
     that lagging data brings along does not count towards the early end.
  6. The joint gradient of actor and critic is clipped by its norm.
- 7. Optionally, lagging steps are corrected: advantages and values by V-trace (vtrace.py), and the
-    range of the clipped ratio lies around a policy half-way between the one that acted and the
-    learner's before the update (`rollout.BETWEEN`), each step weighing by what that leaves out.
-    Nothing changes where nothing lags.
+ 7. Optionally, the advantages and values of lagging steps are corrected by V-trace (vtrace.py).
+    The range of the clipped ratio stays around the policy that acted: all updates within the lag
+    share it, so that none goes on pushing before the effect of the last one was seen.
  8. Optionally, rewards are divided by the running deviation of the return, as in
     Stable-Baselines3's `VecNormalize`.
 """
@@ -107,8 +106,6 @@ def ppo_loss(
     if parameters.normalize_advantage and size > 1:  # departure 4
         deviation, mean = torch.std_mean(advantages)
         advantages = (advantages - mean) / (deviation + 1e-8)
-    if batch.weights is not None:
-        advantages = advantages * batch.weights  # departure 7
 
     # L^CLIP, equation 7. It has a slope only where the minimum is the unclipped term:
     # d ratio / d log-probability = ratio.

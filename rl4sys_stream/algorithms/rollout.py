@@ -1,9 +1,7 @@
 """From trajectories to the columns that one update trains on."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 import torch
@@ -19,13 +17,6 @@ from rl4sys_stream.wire.trajectory import Trajectory
 
 __all__ = ["Correction", "Rollout", "make_rollout"]
 
-BETWEEN: Final = 0.5
-"""How far a correction moves what ratios are taken against: 0, the policy that acted; 1, the
-learner's before the update. Around the former, all updates within the lag share one range, and
-learning slows down with the lag. Around the latter, each has one of its own before the first is
-seen, and learning overshoots. At a lag of 8, half-way learned LunarLander and CartPole better than
-either; the learner's own was the worst, also in comparison with no correction."""
-
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
@@ -34,14 +25,12 @@ class Rollout:
     Attributes:
         observations: float32 [N, obs_dim], normalised if the algorithm normalises.
         actions: Raw ones: int64 [N, 1] or [N, K], or float32 [N, D].
-        log_probs: float32 [N, 1], what ratios are taken against: by the policies that acted, or
-            moved towards the learner's by a correction. Of real vectors without what a squash
-            adds, which is the same for every policy.
+        log_probs: float32 [N, 1], by the policies that acted. Of real vectors without what a
+            squash adds, which is the same for every policy.
         values: float32 [N, 1], by the critic before the update.
         advantages: float32 [N, 1].
         returns: float32 [N, 1], what the critic learns.
         masks: bool [N, choices], True where allowed; None if everything was.
-        weights: float32 [N, 1], of each step with a correction; None without.
         initial_kl: float32 [N, 1], each step's share of the approximate KL before the update; None
             where nobody asks.
     """
@@ -53,7 +42,6 @@ class Rollout:
     advantages: Tensor
     returns: Tensor
     masks: Tensor | None
-    weights: Tensor | None = None
     initial_kl: Tensor | None = None
 
     def minibatches(self, batch_size: int, generator: torch.Generator) -> Iterator["Rollout"]:
@@ -82,7 +70,6 @@ class Rollout:
             split(self.advantages),
             split(self.returns),
             split_optional(self.masks),
-            split_optional(self.weights),
             split_optional(self.initial_kl),
             strict=True,
         )
@@ -92,12 +79,12 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """How steps of lagging policies are corrected: by V-trace, and in what the clip is around.
+    """How the advantages and returns of steps of lagging policies are corrected, by V-trace.
 
     Attributes:
         log_probs: From normalised observations float32 [N, obs_dim], actions and masks to the
             log-probabilities float32 [N, 1] of the learner's policy before the update.
-        rho_bar: See `vtrace`; also the largest weight of a step.
+        rho_bar: See `vtrace`.
         c_bar: See `vtrace`.
     """
 
@@ -210,14 +197,9 @@ def _correct(
     gae_lambda: float,
     correction: Correction,
 ) -> Rollout:
-    """With the advantages and returns of `vtrace`, and ratios around a policy in between.
-
-    Hilton, Cobbe, Schulman 2021 (arXiv:2110.00641), equation 3, take the policy that the clipped
-    ratio is around apart from the one that acted, whose part is then a weight of the step.
-    """
+    """With the advantages and returns of `vtrace`."""
     own = correction.log_probs(rollout.observations, rollout.actions, rollout.masks)
-    log_ratio = own - rollout.log_probs
-    log_ratios = log_ratio.numpy()[:, 0]
+    log_ratios = (own - rollout.log_probs).numpy()[:, 0]
     parts = [
         vtrace(
             p.rewards,
@@ -231,11 +213,8 @@ def _correct(
         )
         for p in pieces
     ]
-    nearer = BETWEEN * log_ratio
     return replace(
         rollout,
-        log_probs=rollout.log_probs + nearer,
-        weights=nearer.clamp(max=math.log(correction.rho_bar)).exp(),
         advantages=_column(np.concatenate([part.advantages for part in parts])),
         returns=_column(np.concatenate([part.returns for part in parts])),
     )

@@ -48,8 +48,8 @@ class PPOParameters(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_f
             return, which is summed within each trajectory; `rollout/` metrics stay as they are.
         clip_rewards: Largest magnitude of a reward so divided, in deviations.
         vtrace: Whether lagging steps are corrected by V-trace (Espeholt et al. 2018,
-            arXiv:1802.01561), and `clip_range` lies half-way to the learner's policy.
-        rho_bar: ρ̄ of V-trace, the largest weight of a step; read by it alone.
+            arXiv:1802.01561).
+        rho_bar: ρ̄ of V-trace, the largest weight of a step's error; read by it alone.
         c_bar: c̄ of V-trace, the largest trust in what follows a step; at most `rho_bar`.
     """
 

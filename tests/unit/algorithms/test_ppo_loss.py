@@ -94,15 +94,6 @@ def test_values_are_clipped_around_those_before_the_update() -> None:
     assert measured(hand_rollout(), parameters)["train/value_loss"] == pytest.approx(expected)
 
 
-def test_weights_weigh_normalised_advantages() -> None:
-    """Not the other way round: normalising would take part of a common weight away again."""
-    batch = replace(hand_rollout(), weights=torch.tensor([[0.5], [1.0]]))
-    half = math.sqrt(0.5)
-    expected = -(-half * 0.5 * 0.8 + half * 1.2) / 2
-    parameters = changed(BY_HAND, normalize_advantage=True)
-    assert measured(batch, parameters)["train/policy_gradient_loss"] == pytest.approx(expected)
-
-
 def test_forbidden_actions_have_no_probability_and_no_gradient() -> None:
     """The other actions share what is left, as if the forbidden one did not exist."""
     logits = torch.tensor([[0.0, math.log(3.0), 50.0]] * 2)

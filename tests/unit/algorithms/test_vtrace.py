@@ -174,12 +174,7 @@ def test_trajectories_of_all_ends_are_corrected_each_by_itself() -> None:
             part.rewards.astype(float), values, last, ratios, 0.97, 0.9, 1.5, 0.7
         )
         np.testing.assert_allclose(rollout.returns[place, 0], returns, rtol=1e-4, atol=1e-5)
-        middle = (log_pi.numpy() + part.log_probs) / 2.0
-        np.testing.assert_allclose(rollout.log_probs[place, 0], middle, rtol=1e-4, atol=1e-5)
-        assert rollout.weights is not None
-        np.testing.assert_allclose(
-            rollout.weights[place, 0], np.minimum(np.sqrt(ratios), 1.5), rtol=1e-4, atol=1e-6
-        )
+        assert (rollout.log_probs[place, 0].numpy() == part.log_probs).all()
 
 
 def own_log_probs(ppo: PPO, part: Trajectory) -> NDArray[np.float32]:
@@ -189,7 +184,7 @@ def own_log_probs(ppo: PPO, part: Trajectory) -> NDArray[np.float32]:
 
 
 def test_on_policy_an_update_is_the_same_with_it_and_without() -> None:
-    """Weights of 1, and the same advantages and returns, give the same steps."""
+    """The same advantages and returns give the same steps."""
     updated: list[torch.Tensor] = []
     for switch in (True, False):
         ppo, samples = make_ppo(vtrace=switch, learning_rate=1e-3), mixed_samples(0)
@@ -200,15 +195,9 @@ def test_on_policy_an_update_is_the_same_with_it_and_without() -> None:
     torch.testing.assert_close(*updated, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("switch", "moves"), [(True, True), (False, False)])
-def test_only_with_it_the_learner_goes_on_from_what_it_has_learned_since(
-    switch: bool, moves: bool
-) -> None:
-    """Good actions, now 1.4 times as probable as when they were chosen.
-
-    The clip around the policy that acted leaves them no slope; half-way to the learner's, where the
-    ratio is √1.4, it does.
-    """
+@pytest.mark.parametrize("switch", [True, False])
+def test_what_the_updates_since_have_made_of_a_step_counts_towards_its_range(switch: bool) -> None:
+    """Good actions, now 1.4 times as probable as when they were chosen: that is far enough."""
     ppo = make_ppo(vtrace=switch, normalize_advantage=False)
     ppo.critic.vector.zero_()
     samples = [with_rewards(sample, 1.0) for sample in mixed_samples(0)]
@@ -217,4 +206,4 @@ def test_only_with_it_the_learner_goes_on_from_what_it_has_learned_since(
         sample.trajectory.log_probs[:] = own - math.log(1.4)
     before = ppo.actor.vector.clone()
     observe_all(ppo, samples).update()
-    assert torch.equal(ppo.actor.vector, before) != moves
+    assert torch.equal(ppo.actor.vector, before)
