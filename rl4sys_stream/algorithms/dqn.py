@@ -218,6 +218,8 @@ class DQN(OffPolicy):
 
     def _descend(self, due: Sequence[int], measured: _Measured) -> None:
         """Do gradient steps, all with the target network as it is, in blocks."""
+        if not self.buffer:
+            return  # single steps came in, none of which says what is allowed after it
         block = max(1, GATHERED_TRANSITIONS // self._parameters.batch_size)
         if self._priorities is not None:
             block = 1  # each gradient step changes what the next one draws

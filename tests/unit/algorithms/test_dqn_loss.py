@@ -18,8 +18,8 @@ from rl4sys_stream.algorithms.replay_buffer import Transitions
 from rl4sys_stream.config import ClientSpec, DQNParameters, NetworkSpec
 from rl4sys_stream.spaces import Box, Discrete
 from rl4sys_stream.wire.trajectory import End
-from tests.unit.algorithms.dqn_samples import batch_of, make_dqn, observe_all
-from tests.unit.algorithms.samples import OBS_DIM, random_trajectory
+from tests.unit.algorithms.dqn_samples import batch_of, make_dqn
+from tests.unit.algorithms.samples import OBS_DIM, observe_all, random_trajectory
 from tests.unit.algorithms.test_networks import as_plain_torch, generator
 
 

@@ -18,15 +18,13 @@ from rl4sys_stream.policy.policy import build_policy
 from rl4sys_stream.wire.trajectory import Trajectory
 from tests.unit.algorithms.sac_samples import (
     ACTION_DIM,
-    OBS_DIM,
     SMALL,
     SPEC,
     batch_of,
     make_sac,
-    observe_all,
     real_valued_trajectory,
 )
-from tests.unit.algorithms.samples import with_rewards
+from tests.unit.algorithms.samples import OBS_DIM, observe_all, with_rewards
 from tests.unit.algorithms.test_ppo_update import assert_same_state
 
 SWITCHES: dict[str, dict[str, object]] = {
