@@ -131,6 +131,20 @@ def test_what_follows_a_step_is_not_trusted_more_than_the_step():
     assert PPOParameters(vtrace=True, rho_bar=2.0).c_bar == 1.0
 
 
+def test_settings_of_what_is_switched_off_are_named():
+    """Each with its switch; as defaults they are nobody's words."""
+    off = {"rho_bar": 2.0, "c_bar": 0.5, "clip_observations": 5.0, "clip_rewards": 5.0}
+    assert PPOParameters().unread() == {}
+    assert PPOParameters(**off).unread() == {
+        "rho_bar": "nothing reads it while vtrace is false",
+        "c_bar": "nothing reads it while vtrace is false",
+        "clip_observations": "nothing reads it while normalize_observations is false",
+        "clip_rewards": "nothing reads it while normalize_rewards is false",
+    }
+    on = {"vtrace": True, "normalize_observations": True, "normalize_rewards": True}
+    assert PPOParameters(**off, **on).unread() == {}
+
+
 def test_blocking_the_application_needs_a_limit():
     """Nobody's application hangs by one word in a file."""
     with pytest.raises(ConfigError, match="set block_timeout_s"):
