@@ -237,6 +237,14 @@ def test_a_reward_that_cannot_be_learned_leaves_everything_as_before(
     assert_same_state(sac.state(), undisturbed.state())
 
 
+def test_critics_that_say_nan_are_noticed_before_anything_is_trained() -> None:
+    """Where the actor's outputs are finite; NaN is no larger than any of them."""
+    sac = make_sac()
+    sac.critics.vector[0] = torch.nan
+    with pytest.raises(NonFiniteError, match="the value of an observation became nan"):
+        observe_all(sac, batch_of(0)).update()
+
+
 @pytest.mark.parametrize("place", ["observations", "final_observation"])
 def test_what_would_fail_a_later_update_fails_the_one_that_brings_it(place: str) -> None:
     """Before learning starts nothing is drawn, and yet it must not get into the buffer."""

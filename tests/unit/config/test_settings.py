@@ -1,5 +1,7 @@
 """Ranges, types and impossible combinations of the settings classes."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -133,7 +135,12 @@ def test_what_follows_a_step_is_not_trusted_more_than_the_step():
 
 def test_settings_of_what_is_switched_off_are_named():
     """Each with its switch; as defaults they are nobody's words."""
-    off = {"rho_bar": 2.0, "c_bar": 0.5, "clip_observations": 5.0, "clip_rewards": 5.0}
+    off: dict[str, Any] = {
+        "rho_bar": 2.0,
+        "c_bar": 0.5,
+        "clip_observations": 5.0,
+        "clip_rewards": 5.0,
+    }
     assert PPOParameters().unread() == {}
     assert PPOParameters(**off).unread() == {
         "rho_bar": "nothing reads it while vtrace is false",
@@ -141,7 +148,7 @@ def test_settings_of_what_is_switched_off_are_named():
         "clip_observations": "nothing reads it while normalize_observations is false",
         "clip_rewards": "nothing reads it while normalize_rewards is false",
     }
-    on = {"vtrace": True, "normalize_observations": True, "normalize_rewards": True}
+    on: dict[str, Any] = {"vtrace": True, "normalize_observations": True, "normalize_rewards": True}
     assert PPOParameters(**off, **on).unread() == {}
 
 
