@@ -14,6 +14,7 @@ from benchmarks.learning.record import Run
 from benchmarks.learning.report import table_lines, write_report
 from benchmarks.learning.summary import summarise
 from benchmarks.learning.threads import ThreadChoice, choose_threads
+from benchmarks.rig.seeds import as_seeds
 
 
 def _cases(_ctx: click.Context, _option: click.Parameter, text: str) -> tuple[Case, ...]:
@@ -21,13 +22,6 @@ def _cases(_ctx: click.Context, _option: click.Parameter, text: str) -> tuple[Ca
         return tuple(find_case(name) for name in text.split(","))
     except KeyError as error:
         raise click.BadParameter(str(error.args[0])) from error
-
-
-def _seeds(_ctx: click.Context, _option: click.Parameter, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no list like 1,2,3") from error
 
 
 def tell(run: Run) -> None:
@@ -58,7 +52,7 @@ def _threads(campaign: Campaign) -> dict[str, ThreadChoice]:
     help="Names, separated by commas. Default: all.",
 )
 @click.option("--sides", default="", help="Names, separated by commas. Default: all.")
-@click.option("--seeds", default="1,2,3,4,5", show_default=True, callback=_seeds)
+@click.option("--seeds", default="1,2,3,4,5", show_default=True, callback=as_seeds)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks.rig.seeds import as_seeds
 from benchmarks.standard_environments.reference import make_reference
 from benchmarks.standard_environments.report import NAME, read_scores, table_lines, write_report
 from benchmarks.standard_environments.tasks import ROOT, TASKS, Task, find_task
@@ -20,13 +21,6 @@ def _tasks(_ctx: click.Context, _option: click.Parameter, text: str) -> tuple[Ta
         return tuple(find_task(name) for name in text.split(","))
     except KeyError as error:
         raise click.BadParameter(str(error.args[0])) from error
-
-
-def _seeds(_ctx: click.Context, _option: click.Parameter, text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no list like 1,2,3") from error
 
 
 def merge(kept: list[Score], new: list[Score]) -> list[Score]:
@@ -44,7 +38,7 @@ def merge(kept: list[Score], new: list[Score]) -> list[Score]:
     callback=_tasks,
     help="Names, separated by commas. Default: all. The others' figures stay in the report.",
 )
-@click.option("--seeds", default="1,2,3", show_default=True, callback=_seeds)
+@click.option("--seeds", default="1,2,3", show_default=True, callback=as_seeds)
 @click.option(
     "--results",
     type=click.Path(path_type=Path),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rl4sys_stream.agent.handles import ActionHandle, Episode, TrajectoryHandle
-from rl4sys_stream.agent.inputs import as_action, as_mask
+from rl4sys_stream.agent.inputs import as_action, as_mask, foreign, no_handles, no_trajectory
 from rl4sys_stream.agent.lifecycle import watch
 from rl4sys_stream.agent.runtime import Dimensions, Runtime
 from rl4sys_stream.agent.settlement import Settlement
@@ -21,7 +21,7 @@ from rl4sys_stream.agent.setup import Setup, make_setup
 from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.agent.status import AgentStatus
 from rl4sys_stream.clock import Clock, SystemClock
-from rl4sys_stream.errors import SpoolError, TrajectoryStateError, UsageError
+from rl4sys_stream.errors import SpoolError, UsageError
 from rl4sys_stream.policy.policy import UniformPolicy
 from rl4sys_stream.spaces import Observation, flat_dim, make_flattener
 from rl4sys_stream.telemetry import log_event
@@ -208,7 +208,7 @@ class StreamAgent:
         if self._state:
             self._wake()
         if traj is not None and traj.__class__ is not TrajectoryHandle:
-            raise _no_trajectory(traj)
+            raise no_trajectory(traj)
         observation = self._flatten(obs)  # type: ignore[arg-type]
         allowed = None if mask is None else as_mask(mask, self._actions)
         if traj is None:
@@ -237,7 +237,7 @@ class StreamAgent:
     def _next_trajectory(self, traj: TrajectoryHandle) -> TrajectoryHandle:
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned and not traj.ended:
-            raise _foreign(traj)
+            raise foreign(traj)
         return self._recorder.begin()
 
     def _act_without_model(
@@ -271,10 +271,10 @@ class StreamAgent:
                 was requested on another trajectory, or is an evaluation action.
         """
         if traj.__class__ is not TrajectoryHandle or action.__class__ is not ActionHandle:
-            raise _no_handles("add_to_trajectory", traj, action)
+            raise no_handles("add_to_trajectory", traj, action)
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned:
-            raise _foreign(traj)
+            raise foreign(traj)
         recorder.add(traj, action)
 
     def update_action_reward(self, action: ActionHandle, reward: SupportsFloat) -> None:
@@ -291,6 +291,7 @@ class StreamAgent:
         action: ActionHandle | None = None,
         truncated: bool = False,
         final_obs: Observation | None = None,
+        final_mask: ArrayLike | None = None,
     ) -> None:
         """End the episode. It is sent as soon as all its rewards are set.
 
@@ -300,19 +301,22 @@ class StreamAgent:
             truncated: The episode was stopped from outside (a time limit): its end has a value,
                 which is estimated from `final_obs`. False: it reached an end of its own.
             final_obs: What the last action led to; needed if truncated, else checked and not sent.
+            final_mask: Actions allowed there, if masks are used; read if truncated only. Without it
+                DQN leaves the last step of a trajectory with masks out.
 
         Raises:
             TrajectoryStateError: If the trajectory has ended before or is empty, `action` is not
                 recorded in it, or it terminates right after a cut, which said that it goes on.
             ObservationError: If `final_obs` has the wrong shape, or is not finite.
+            MaskError: If truncated, and `final_mask` has the wrong shape, or forbids everything.
             UsageError: If truncated without `final_obs`.
         """
         known = action is None or action.__class__ is ActionHandle
         if traj.__class__ is not TrajectoryHandle or not known:
-            raise _no_handles("mark_end_of_trajectory", traj, action)
+            raise no_handles("mark_end_of_trajectory", traj, action)
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned:
-            raise _foreign(traj)
+            raise foreign(traj)
         final = None if final_obs is None else self._flatten(final_obs)
         if not truncated:
             recorder.end(traj, action, End.TERMINATED, None)
@@ -322,9 +326,12 @@ class StreamAgent:
                 "led to: the learner estimates from it what would have followed"
             )
         else:
-            recorder.end(traj, action, End.TRUNCATED, final)
+            allowed = None if final_mask is None else as_mask(final_mask, self._actions)
+            recorder.end(traj, action, End.TRUNCATED, final, allowed)
 
-    def cut_trajectory(self, traj: TrajectoryHandle, next_obs: Observation) -> None:
+    def cut_trajectory(
+        self, traj: TrajectoryHandle, next_obs: Observation, next_mask: ArrayLike | None = None
+    ) -> None:
         """Send what is recorded so far as one trajectory; the same handle goes on.
 
         What full trajectories do by themselves (`max_trajectory_steps`), now: for tasks that never
@@ -334,17 +341,20 @@ class StreamAgent:
         Args:
             traj: The trajectory.
             next_obs: What the last recorded action led to.
+            next_mask: Actions allowed there, if masks are used: see `mark_end_of_trajectory`.
 
         Raises:
             TrajectoryStateError: If the trajectory has ended.
             ObservationError: If `next_obs` has the wrong shape, or is not finite.
+            MaskError: If `next_mask` has the wrong shape, or forbids everything.
         """
         if traj.__class__ is not TrajectoryHandle:
-            raise _no_trajectory(traj)
+            raise no_trajectory(traj)
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned:
-            raise _foreign(traj)
-        recorder.cut(traj, self._flatten(next_obs))
+            raise foreign(traj)
+        allowed = None if next_mask is None else as_mask(next_mask, self._actions)
+        recorder.cut(traj, self._flatten(next_obs), allowed)
 
     def evaluate(
         self, obs: Observation, mask: ArrayLike | None = None, *, deterministic: bool = True
@@ -475,21 +485,3 @@ class StreamAgent:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _no_trajectory(value: object) -> UsageError:
-    return UsageError(
-        f"the first argument is a trajectory or None, not {type(value).__name__}: call "
-        "request_for_action(traj, obs)"
-    )
-
-
-def _no_handles(call: str, traj: object, action: object) -> UsageError:
-    return UsageError(
-        f"{call} takes a trajectory and an action as request_for_action returned them, not "
-        f"{type(traj).__name__} and {type(action).__name__}"
-    )
-
-
-def _foreign(traj: TrajectoryHandle) -> TrajectoryStateError:
-    return TrajectoryStateError(f"{traj!r} was begun by another agent; each agent has its own")

@@ -59,6 +59,7 @@ class Segment:
         rewarded: Steps from the first on that are known to have their reward.
         end: Why it was closed.
         final_observation: `float32 [obs_dim]`, what the last action led to; None if terminated.
+        final_mask: `bool [choices]`, what is allowed there; None if nobody said it.
         closed_at: Monotonic seconds.
         fate: Why its rewards cannot change any more, for the message.
     """
@@ -68,6 +69,7 @@ class Segment:
         "end",
         "episode",
         "fate",
+        "final_mask",
         "final_observation",
         "latest",
         "offset",
@@ -85,6 +87,7 @@ class Segment:
         self.rewarded = 0
         self.end = End.TERMINATED
         self.final_observation: NDArray[np.float32] | None = None
+        self.final_mask: NDArray[np.bool_] | None = None
         self.closed_at = 0.0
         self.fate = ""
 

@@ -1,12 +1,13 @@
-"""What the application gives, checked: masks, and the fallback's decisions."""
+"""What the application gives, checked: masks, the fallback's decisions, and what is no handle."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rl4sys_stream.errors import MaskError, UsageError
+from rl4sys_stream.agent.handles import TrajectoryHandle
+from rl4sys_stream.errors import MaskError, TrajectoryStateError, UsageError
 from rl4sys_stream.spaces.actions import ActionFormat, RawAction
 
-__all__ = ["as_action", "as_mask"]
+__all__ = ["as_action", "as_mask", "foreign", "no_handles", "no_trajectory"]
 
 
 def as_mask(mask: ArrayLike, actions: ActionFormat) -> NDArray[np.bool_]:
@@ -57,3 +58,24 @@ def as_action(
                 raise UsageError(f"the fallback decided for {decision!r}, which the mask forbids")
             start += n
     return action
+
+
+def no_trajectory(value: object) -> UsageError:
+    """The refusal of `value`, which was given as a trajectory."""
+    return UsageError(
+        f"the first argument is a trajectory or None, not {type(value).__name__}: call "
+        "request_for_action(traj, obs)"
+    )
+
+
+def no_handles(call: str, traj: object, action: object) -> UsageError:
+    """The refusal by method `call` of two arguments of which one is no handle."""
+    return UsageError(
+        f"{call} takes a trajectory and an action as request_for_action returned them, not "
+        f"{type(traj).__name__} and {type(action).__name__}"
+    )
+
+
+def foreign(traj: TrajectoryHandle) -> TrajectoryStateError:
+    """The refusal of another agent's trajectory."""
+    return TrajectoryStateError(f"{traj!r} was begun by another agent; each agent has its own")

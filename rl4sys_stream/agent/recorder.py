@@ -39,6 +39,19 @@ __all__ = ["Recorder"]
 logger = logging.getLogger("rl4sys_stream.agent")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Last:
+    """What the last step of a segment led to.
+
+    Attributes:
+        observation: `float32 [obs_dim]`; None if the episode terminated.
+        mask: `bool [choices]`, what is allowed there; None if nobody said it.
+    """
+
+    observation: NDArray[np.float32] | None
+    mask: NDArray[np.bool_] | None
+
+
 @dataclass(frozen=True, slots=True)
 class _GivenUp:
     """One trajectory that never got its rewards."""
@@ -117,12 +130,22 @@ class Recorder:
         if handle.ended or action.episode is not handle.episode or action.segment is not None:
             raise _add_error(handle, action)
         if len(segment.steps) >= self.max_steps:
-            segment = self._cut(handle, action.observation)
+            segment = self._cut(handle, self._before(action))
         action.segment = segment
         segment.steps.append(action)
 
-    def cut(self, handle: TrajectoryHandle, following: NDArray[np.float32]) -> None:
+    def cut(
+        self,
+        handle: TrajectoryHandle,
+        following: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Close what is recorded so far before the step on `following`; nothing if there is none.
+
+        Args:
+            handle: The trajectory.
+            following: `float32 [obs_dim]`.
+            mask: `bool [choices]`, what is allowed there; None if the application does not say.
 
         Raises:
             TrajectoryStateError: If the trajectory has ended.
@@ -130,14 +153,21 @@ class Recorder:
         if handle.ended:
             raise TrajectoryStateError(f"{handle!r} has ended; there is nothing to cut")
         if handle.segment.steps:
-            self._cut(handle, following)
+            self._cut(handle, _Last(following, mask))
 
-    def _cut(self, handle: TrajectoryHandle, following: NDArray[np.float32]) -> Segment:
-        """Close the recorded part before the step on `following`; the episode goes on."""
+    def _before(self, action: ActionHandle) -> _Last:
+        """The end of a segment that `action` follows: without a mask it could be any."""
+        mask = action.mask
+        if mask is None and not self._actions.continuous:
+            mask = np.ones(self._actions.choices, np.bool_)
+        return _Last(action.observation, mask)
+
+    def _cut(self, handle: TrajectoryHandle, last: _Last) -> Segment:
+        """Close the recorded part; the episode goes on."""
         full = handle.segment
         handle.segment = fresh = Segment(handle.episode, full.offset + len(full.steps))
         self._open[handle.episode] = (weakref.ref(handle), fresh)
-        self._close(full, End.CUT, following)
+        self._close(full, End.CUT, last)
         return fresh
 
     def end(
@@ -146,8 +176,16 @@ class Recorder:
         action: ActionHandle | None,
         end: End,
         final_observation: NDArray[np.float32] | None,
+        final_mask: NDArray[np.bool_] | None = None,
     ) -> None:
         """End the episode; its last part is sealed as soon as it has all its rewards.
+
+        Args:
+            handle: The trajectory.
+            action: Its last action, if the application says which.
+            end: TERMINATED or TRUNCATED.
+            final_observation: `float32 [obs_dim]`; None if terminated.
+            final_mask: `bool [choices]`, what is allowed there; None if nobody says it.
 
         Raises:
             TrajectoryStateError: If it has ended before, holds no step, or `action` is not its
@@ -178,25 +216,22 @@ class Recorder:
             )
         handle.ended = True
         self._open.pop(handle.episode, None)
-        self._close(segment, end, final_observation)
+        self._close(segment, end, _Last(final_observation, final_mask))
 
-    def _close(
-        self, segment: Segment, end: End, final_observation: NDArray[np.float32] | None
-    ) -> None:
+    def _close(self, segment: Segment, end: End, last: _Last) -> None:
         with self._lock:
             if segment.state != OPEN:  # closed by `close` or `sweep` at this instant
                 return
-            self._mark_closed(segment, end, final_observation)
+            self._mark_closed(segment, end, last)
             ready = self._settle_if_complete(segment)
             given_up = self._give_up_oldest()
         if ready:
             self._hand_over(segment)
         self._tell(given_up)
 
-    def _mark_closed(
-        self, segment: Segment, end: End, final_observation: NDArray[np.float32] | None
-    ) -> None:
-        segment.end, segment.final_observation = end, final_observation
+    def _mark_closed(self, segment: Segment, end: End, last: _Last) -> None:
+        segment.end = end
+        segment.final_observation, segment.final_mask = last.observation, last.mask
         segment.closed_at = self._clock.monotonic()
         segment.latest = None
         segment.state = CLOSED
@@ -341,14 +376,14 @@ class Recorder:
             with self._lock:
                 if self._open.pop(episode, None) is None or segment.state != OPEN:
                     continue
-                steps, final = _longest_prefix(segment)
-                if not steps:
+                steps, following = _longest_prefix(segment)
+                if following is None:
                     self.abandoned += bool(segment.steps)
                     self._settle(segment, "given up while it was open: nothing could be sent")
                     segment.steps = []
                     continue
                 segment.steps = steps
-                self._mark_closed(segment, End.CUT, final)
+                self._mark_closed(segment, End.CUT, self._before(following))
                 if self._settle_if_complete(segment):
                     ready.append(segment)
         for segment in ready:
@@ -373,22 +408,20 @@ class Recorder:
         self.orphaned = True
 
 
-def _longest_prefix(
-    segment: Segment,
-) -> tuple[list[ActionHandle], NDArray[np.float32] | None]:
-    """The steps up to the first missing reward, and the observation that follows them.
+def _longest_prefix(segment: Segment) -> tuple[list[ActionHandle], ActionHandle | None]:
+    """The steps up to the first missing reward, and the action that follows them; None if none do.
 
-    After the last recorded step that is what the next action was requested on; if none was, the
-    last step itself has to serve as the observation after those before it.
+    After the last recorded step that is the next action that was requested; if none was, the last
+    step itself has to serve as what follows those before it.
     """
     steps, latest = segment.steps, segment.latest
     if not segment.complete():
         count = segment.rewarded
     elif latest is not None and latest.segment is None:
-        return steps, latest.observation
+        return steps, latest if steps else None
     else:
         count = max(len(steps) - 1, 0)
-    return steps[:count], steps[count].observation if count else None
+    return steps[:count], steps[count] if count else None
 
 
 def _add_error(handle: TrajectoryHandle, action: ActionHandle) -> TrajectoryStateError:

@@ -26,14 +26,16 @@ def to_trajectory(
         wall_ms: When it is sealed.
     """
     steps = segment.steps
+    masks = _masks(steps, actions.choices)
     rewards = [step.reward for step in steps if step.reward is not None]
     return Trajectory(
         observations=np.concatenate([step.observation for step in steps]).reshape(-1, obs_dim),
         actions=_raw_actions(steps, actions),
         rewards=np.array(rewards, np.float32),
         log_probs=_log_probs(steps, actions),
-        masks=_masks(steps, actions.choices),
+        masks=masks,
         final_observation=segment.final_observation,
+        final_mask=_final_mask(segment, masks),
         end=segment.end,
         behavior=tuple(
             BehaviorRun(version, token, len(list(run)))
@@ -69,6 +71,12 @@ def _masks(steps: Sequence[ActionHandle], choices: int) -> NDArray[np.bool_] | N
         if step.mask is not None:
             row[:] = step.mask
     return masks
+
+
+def _final_mask(segment: Segment, masks: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """`bool [choices]`, None if nobody said it, or nothing was forbidden at any time."""
+    found = segment.final_mask
+    return None if found is not None and masks is None and found.all() else found
 
 
 def seal(segment: Segment, *, obs_dim: int, actions: ActionFormat, wall_ms: int) -> Sealed:

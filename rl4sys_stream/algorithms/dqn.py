@@ -32,7 +32,7 @@ from rl4sys_stream.algorithms.off_policy import OffPolicy, headroom_for
 from rl4sys_stream.algorithms.priorities import Priorities
 from rl4sys_stream.algorithms.replay_buffer import ReplayBuffer, Transitions
 from rl4sys_stream.config import ClientSpec, DQNParameters
-from rl4sys_stream.errors import ConfigError, NonFiniteError
+from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.policy.extras import BehaviorExtras
 from rl4sys_stream.spaces import Discrete, flat_dim
 from rl4sys_stream.wire.snapshot import Weights
@@ -45,11 +45,6 @@ ADAM_EPSILON: Final = 1e-8
 GATHERED_TRANSITIONS: Final = 512
 """Transitions of several gradient steps that are gathered, and valued by the target network, at
 once. More would not fit into the processor's caches."""
-
-LARGEST_VALUE: Final = 1e15
-"""Observations that are worth more in size are refused. The square of the gradient would not be far
-from the largest float32, and in the buffer they would fail any later update that draws them, when
-nobody could tell any more where they came from."""
 
 FORBIDDEN_VALUE: Final = -torch.inf
 """Below every value, of which each state has one: some action is always allowed."""
@@ -186,7 +181,6 @@ class DQN(OffPolicy):
 
     def _train(self, steps: range) -> dict[str, float]:
         """See `OffPolicy._train`."""
-        self._check_observed()
         self._follow_buffer()
         parameters, measured = self._parameters, _Measured()
         due: list[int] = []  # for each gradient step, the environment step that it belongs to
@@ -199,15 +193,9 @@ class DQN(OffPolicy):
         self._descend(due, measured)
         return measured.metrics() | {"rollout/exploration_rate": self._exploration_rate}
 
-    def _check_observed(self) -> None:
-        """Raise NonFiniteError while it is known which trajectories are to blame."""
-        for observations in torch.split(self._observed(), GATHERED_TRANSITIONS):
-            largest = float(self.online(observations).abs().max())
-            if not largest < LARGEST_VALUE:  # NaN is not, either
-                raise NonFiniteError(
-                    f"the value of an observation became {largest:g}; scale or normalise "
-                    "observations"
-                )
+    def _largest_value(self, observations: Tensor) -> float:
+        """See `OffPolicy._largest_value`."""
+        return float(self.online(observations).abs().max())
 
     def _move_target(self) -> None:
         """Towards the online network by `tau`, or all the way."""
@@ -218,6 +206,8 @@ class DQN(OffPolicy):
 
     def _descend(self, due: Sequence[int], measured: _Measured) -> None:
         """Do gradient steps, all with the target network as it is, in blocks."""
+        if not self.buffer:
+            return  # single steps came in, none of which says what is allowed after it
         block = max(1, GATHERED_TRANSITIONS // self._parameters.batch_size)
         if self._priorities is not None:
             block = 1  # each gradient step changes what the next one draws

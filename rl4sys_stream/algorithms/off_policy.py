@@ -36,6 +36,14 @@ LARGEST_REWARD: Final = 1e15
 reward spoils one update, which is rolled back; in a replay buffer it would spoil them for ever, and
 none of the samples at hand would be to blame."""
 
+LARGEST_VALUE: Final = 1e15
+"""Observations that are worth more in size are refused. The square of the gradient would not be far
+from the largest float32, and in the buffer they would fail any later update that draws them, when
+nobody could tell any more where they came from."""
+
+OBSERVATIONS_AT_ONCE: Final = 512
+"""Of new observations that are looked at. More would not fit into the processor's caches."""
+
 LONGEST_TRAJECTORY: Final = 4096
 """Longer ones, and updates of a backlog, make the buffer's memory grow."""
 
@@ -98,6 +106,13 @@ class OffPolicy(ABC):
         """
 
     @abstractmethod
+    def _largest_value(self, observations: Tensor) -> float:
+        """The largest size of what the networks say of `observations`, float32 [M, obs_dim].
+
+        They are normalised. NaN counts as the largest.
+        """
+
+    @abstractmethod
     def _tensors(self) -> dict[str, Tensor]:
         """Parameters and optimizer moments by name: the tensors themselves."""
 
@@ -145,6 +160,7 @@ class OffPolicy(ABC):
                 self.buffer.append(trajectory)
             if self._cadence.normalize_observations:
                 self._statistics.update(np.concatenate([t.observations for t in trajectories]))
+            self._check_observed()
             first = self.num_timesteps
             self.num_timesteps += self._observed_steps
             metrics = self._train(range(first + 1, self.num_timesteps + 1)) | self._describe()
@@ -199,6 +215,16 @@ class OffPolicy(ABC):
         rows = [trajectory.observations for trajectory in trajectories]
         rows += [t.final_observation[None] for t in trajectories if t.final_observation is not None]
         return self._normalize(torch.from_numpy(np.concatenate(rows)))
+
+    def _check_observed(self) -> None:
+        """Raise NonFiniteError while it is known which trajectories are to blame."""
+        for observations in torch.split(self._observed(), OBSERVATIONS_AT_ONCE):
+            largest = self._largest_value(observations)
+            if not largest < LARGEST_VALUE:  # NaN is not, either
+                raise NonFiniteError(
+                    f"the value of an observation became {largest:g}; scale or normalise "
+                    "observations"
+                )
 
     def _normalize(self, observations: Tensor) -> Tensor:
         """`observations` float32 [M, obs_dim], written over."""

@@ -5,6 +5,11 @@ rings of columns lie in memory that is allocated once: one element a step, and o
 observation, of which a trajectory has one more than steps, so that no observation is stored twice.
 Returns over several steps are summed when a trajectory comes in; drawing is nothing but gathering.
 
+A trajectory with masks that goes on beyond its end, but does not say what is allowed there, gives
+up its last step: that step's own observation, whose mask is known, is then the last one to
+bootstrap from. A maximum over all actions of the final observation would go to forbidden ones,
+whose values nothing ever corrects; a bootstrap from nothing would teach that the episode ends.
+
 What is in the buffer follows from the sequence of trajectories alone: the newest ones whose steps
 fit into the capacity. A trajectory leaves whole, and only when `evict` is called: until then all
 that came in can be taken back by `rewind`.
@@ -50,8 +55,7 @@ class Transitions:
         discounts: float32 [M, 1], γ^k; 0 where the episode terminated within the k steps.
         next_observations: float32 [M, obs_dim], raw, k steps later; zeros where there is none.
         next_masks: bool [M, n_actions], which actions are allowed there; None if nothing in the
-            buffer was ever masked. A final observation has no mask: all its actions count as
-            allowed.
+            buffer was ever masked.
     """
 
     observations: Tensor
@@ -125,8 +129,16 @@ class _Ring:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A trajectory in the buffer: its steps, its rows, and the mark after it if that is known."""
+    """A trajectory in the buffer.
 
+    Attributes:
+        length: Its steps.
+        steps: Those that can be drawn: all, or all but the last.
+        rows: Its rows.
+        mark: The mark after it, if that is known.
+    """
+
+    length: int
     steps: int
     rows: int
     mark: int | None
@@ -149,7 +161,7 @@ class ReplayBuffer:
         """Allocate an empty buffer.
 
         Args:
-            capacity: Steps that `evict` leaves at most.
+            capacity: Steps of the trajectories that `evict` leaves at most.
             obs_dim: Length of a flattened observation.
             n_actions: Size of a discrete action space, or None.
             action_dim: Length of a continuous action, or None.
@@ -184,6 +196,7 @@ class ReplayBuffer:
                 path="buffer_size",
             ) from None
         self._held: deque[_Held] = deque()
+        self._total = 0  # steps of the trajectories held, also those that cannot be drawn
         self._mark_before: int | None = 0  # the oldest trajectory held; None: not known
         self.mark = 0
 
@@ -209,11 +222,11 @@ class ReplayBuffer:
         return len(self._held) - self._excess()
 
     def _excess(self) -> int:
-        over, count = len(self) - self.capacity, 0
+        over, count = self._total - self.capacity, 0
         for held in self._held:
             if over <= 0:
                 break
-            over -= held.steps
+            over -= held.length
             count += 1
         return count
 
@@ -231,6 +244,7 @@ class ReplayBuffer:
             oldest = self._held.popleft()
             self._steps.start += oldest.steps
             self._rows.start += oldest.rows
+            self._total -= oldest.length
             self._mark_before = oldest.mark
 
     def append(self, trajectory: Trajectory) -> None:
@@ -270,20 +284,22 @@ class ReplayBuffer:
             newest = self._held.pop()
             self._steps.stop -= newest.steps
             self._rows.stop -= newest.rows
+            self._total -= newest.length
         self.mark = mark
         return True
 
     def clear(self, mark: int = 0) -> None:
         """Hold nothing, as after a history that `mark` stands for."""
         self._held.clear()
+        self._total = 0
         self._steps.start = self._steps.stop
         self._rows.start = self._rows.stop
         self.mark = self._mark_before = mark
 
     def _store(self, trajectory: Trajectory, mark: int | None) -> None:
         self.reserve([trajectory])
-        steps, ring = len(trajectory.actions), self._steps
-        returns, hops = n_step_returns(trajectory.rewards, self._n_step, self._gamma)
+        steps, ring = _usable_steps(trajectory), self._steps
+        returns, hops = n_step_returns(trajectory.rewards[:steps], self._n_step, self._gamma)
         if not np.isfinite(returns).all():
             raise NonFiniteError(f"the rewards of {self._n_step} steps became infinite or NaN")
         discounts = np.power(self._gamma, hops)
@@ -291,27 +307,38 @@ class ReplayBuffer:
         after = row + hops
         if trajectory.end is End.TERMINATED:
             discounts[after == self._rows.stop + steps] = 0.0
-        ring.write("actions", trajectory.actions.reshape(steps, -1), steps)
+        width = ring.columns["actions"].shape[1]
+        ring.write("actions", trajectory.actions[:steps].reshape(steps, width), steps)
         ring.write("returns", returns[:, None], steps)
         ring.write("discounts", discounts[:, None], steps)
         ring.write("rows", np.stack((row, after), axis=1), steps)
         ring.stop += steps
-        self._store_rows(trajectory)
-        self._held.append(_Held(steps, steps + 1, mark))
+        self._store_rows(trajectory, steps + 1)
+        length = len(trajectory.actions)
+        self._held.append(_Held(length, steps, steps + 1, mark))
+        self._total += length
 
-    def _store_rows(self, trajectory: Trajectory) -> None:
+    def _store_rows(self, trajectory: Trajectory, count: int) -> None:
+        """The first `count` observations, of which the final one is the last."""
         steps, ring = len(trajectory.actions), self._rows
-        if trajectory.masks is not None and "masks" not in ring.columns:
+        final, masks, final_mask = (
+            trajectory.final_observation,
+            trajectory.masks,
+            trajectory.final_mask,
+        )
+        known = final_mask if masks is None else masks[0]
+        if known is not None and "masks" not in ring.columns:
             # Only from here on: most clients never forbid anything.
-            ring.columns["masks"] = torch.ones(ring.length, trajectory.masks.shape[1]).bool()
+            ring.columns["masks"] = torch.ones(ring.length, len(known)).bool()
         ring.write("observations", trajectory.observations, steps)
         if "masks" in ring.columns:
-            ring.write("masks", True if trajectory.masks is None else trajectory.masks, steps)
+            ring.write("masks", True if masks is None else masks, steps)
         ring.stop += steps
-        final = trajectory.final_observation
+        if count == steps:
+            return
         ring.write("observations", 0.0 if final is None else final[None], 1)
         if "masks" in ring.columns:
-            ring.write("masks", True, 1)
+            ring.write("masks", True if final_mask is None else final_mask[None], 1)
         ring.stop += 1
 
     # Drawing -------------------------------------------------------------------------------------
@@ -340,6 +367,13 @@ class ReplayBuffer:
         )
 
 
+def _usable_steps(trajectory: Trajectory) -> int:
+    """How many steps, from the first, have a known end to bootstrap from."""
+    goes_on = trajectory.end is not End.TERMINATED
+    unknown = trajectory.masks is not None and trajectory.final_mask is None
+    return len(trajectory.actions) - (goes_on and unknown)
+
+
 def _chain(mark: int, trajectory: Trajectory) -> int:
     """The mark after `trajectory` where it was `mark` before: the same for the same history."""
     digest = xxhash.xxh3_64(seed=mark)
@@ -349,6 +383,7 @@ def _chain(mark: int, trajectory: Trajectory) -> int:
         trajectory.rewards,
         trajectory.masks,
         trajectory.final_observation,
+        trajectory.final_mask,
     ):
         digest.update(b"" if column is None else np.ascontiguousarray(column).data)
     return digest.intdigest() >> (64 - MARK_BITS)

@@ -32,7 +32,7 @@ from rl4sys_stream.algorithms.networks import (
 from rl4sys_stream.algorithms.off_policy import OffPolicy, headroom_for
 from rl4sys_stream.algorithms.replay_buffer import ReplayBuffer, Transitions
 from rl4sys_stream.config import ClientSpec, NetworkSpec, SACParameters
-from rl4sys_stream.errors import ConfigError, NonFiniteError
+from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.policy.extras import BehaviorExtras
 from rl4sys_stream.policy.heads import MAX_LOG_STD, MIN_LOG_STD
 from rl4sys_stream.spaces import Box, flat_dim
@@ -42,14 +42,6 @@ __all__ = ["SAC", "Draw", "TwinCritics", "actor_slopes", "draw_actions", "soft_t
 
 ADAM_EPSILON: Final = 1e-8
 """torch's default, and so Stable-Baselines3's for SAC."""
-
-LARGEST_VALUE: Final = 1e15
-"""Observations that are worth more in size are refused. The square of the gradient would not be far
-from the largest float32, and in the buffer they would fail any later update that draws them, when
-nobody could tell any more where they came from."""
-
-OBSERVATIONS_AT_ONCE: Final = 512
-"""Of new observations that are looked at. More would not fit into the processor's caches."""
 
 METRICS: Final = ("train/critic_loss", "train/actor_loss", "train/ent_coef", "train/ent_coef_loss")
 """What a gradient step shows, in the order in which it returns it."""
@@ -152,7 +144,7 @@ class TwinCritics:
                 f"qf{index}",
                 sizes,
                 activation=network.activation,
-                # Orthogonal, unlike DQN's: Pendulum is learned in 3500 steps instead of 4500.
+                # Orthogonal, like the actor's; Stable-Baselines3's begin uniform.
                 output_gain=VALUE_GAIN,
                 generator=generator,
                 parameters=part,
@@ -268,7 +260,6 @@ class SAC(OffPolicy):
 
     def _train(self, steps: range) -> dict[str, float]:
         """See `OffPolicy._train`."""
-        self._check_observed()
         parameters = self._parameters
         rows = [
             self._descend(parameters.learning_rate_at(step))
@@ -277,18 +268,12 @@ class SAC(OffPolicy):
         ]
         return self._means(rows)
 
-    def _check_observed(self) -> None:
-        """Raise NonFiniteError while it is known which trajectories are to blame."""
-        for observations in torch.split(self._observed(), OBSERVATIONS_AT_ONCE):
-            outputs = self.actor(observations)
-            actions = outputs[:, : self._action_dim].tanh()
-            values = self.critics(torch.cat((observations, actions), dim=1))
-            largest = max(float(outputs.abs().max()), float(values.abs().max()))
-            if not largest < LARGEST_VALUE:
-                raise NonFiniteError(
-                    f"the value of an observation became {largest:g}; scale or normalise "
-                    "observations"
-                )
+    def _largest_value(self, observations: Tensor) -> float:
+        """See `OffPolicy._largest_value`: the actor's outputs, and the critics' of its means."""
+        outputs = self.actor(observations)
+        actions = outputs[:, : self._action_dim].tanh()
+        values = self.critics(torch.cat((observations, actions), dim=1))
+        return float(torch.maximum(outputs.abs().max(), values.abs().max()))  # also NaN
 
     def _descend(self, learning_rate: float) -> Tensor:
         """One step of the critics, the actor and the temperature (the paper's algorithm 1).

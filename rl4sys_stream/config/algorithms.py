@@ -55,6 +55,8 @@ class AlgorithmDefinition:
             `network_architecture.squash_output` says.
         shares_layers: Whether its critic can share layers with the actor; else
             `network_architecture.shared_layers` must be 0.
+        has_critic: Whether it has one at all; else `network_architecture.critic_hidden_sizes` must
+            not be there.
     """
 
     name: str
@@ -64,6 +66,7 @@ class AlgorithmDefinition:
     on_policy: bool
     squashes: bool = False
     shares_layers: bool = False
+    has_critic: bool = True
 
 
 PPO: Final = AlgorithmDefinition(
@@ -81,6 +84,7 @@ DQN: Final = AlgorithmDefinition(
     factory="rl4sys_stream.algorithms.dqn:DQN",
     actions=("Discrete",),
     on_policy=False,
+    has_critic=False,
 )
 
 SAC: Final = AlgorithmDefinition(
@@ -137,7 +141,24 @@ def _load(name: str, value: str, load: Callable[[], object], path: str) -> Algor
             "AlgorithmDefinition of that name",
             path=path,
         )
+    _check_parameters(name, value, found.parameters, path)
     return found
+
+
+def _check_parameters(name: str, value: str, kind: object, path: str) -> None:
+    """Refuse hyperparameters that a worker cannot plan with, before one has started."""
+    if not isinstance(kind, type) or not issubclass(kind, Hyperparameters):
+        raise ConfigError(
+            f"the algorithm {name!r} cannot be configured: parameters in {value} must be a "
+            f"subclass of rl4sys_stream.config.Hyperparameters, not {shown(kind)}",
+            path=path,
+        )
+    if kind.steps_per_update is Hyperparameters.steps_per_update:
+        raise ConfigError(
+            f"the algorithm {name!r} cannot be planned for: {kind.__name__} in {value} must define "
+            "the property steps_per_update, how many environment steps one update takes",
+            path=path,
+        )
 
 
 def _names() -> list[str]:

@@ -48,9 +48,9 @@ def _step_bytes(obs_dim: int, actions: ActionFormat) -> int:
 def steps_that_fit(obs_dim: int, actions: ActionFormat, max_entry_bytes: int) -> int:
     """Most steps of a trajectory, with masks, that an entry of `max_entry_bytes` can carry.
 
-    The final observation comes once.
+    The final observation and its mask come once.
     """
-    room = max_entry_bytes - HEADER_RESERVE_BYTES - 4 * obs_dim
+    room = max_entry_bytes - HEADER_RESERVE_BYTES - 4 * obs_dim - actions.choices
     return max(0, room // _step_bytes(obs_dim, actions))
 
 
@@ -140,7 +140,7 @@ class ClientConfig:
             action_space = action_space or registered.action_space
             if "algorithm" not in self.stated:
                 algorithm = registered.algorithm
-            network = self._network(registered.network)
+            network = self._network(registered, algorithm, action_space)
         observation_space = _known(observation_space, "observation_space")
         action_space = _known(action_space, "action_space")
         # again, now that the spaces are known: do the longest trajectories fit into an entry?
@@ -152,17 +152,22 @@ class ClientConfig:
             network=network,
         )
 
-    def _network(self, registered: NetworkSpec) -> NetworkSpec:
+    def _network(self, registered: ClientSpec, algorithm: str, actions: Space) -> NetworkSpec:
         stated = {
             name: getattr(self.network, name)
             for name in NetworkSpec.__struct_fields__
             if f"network_architecture.{name}" in self.stated
         }
-        defaults = {name: getattr(registered, name) for name in NetworkSpec.__struct_fields__}
+        defaults = {
+            name: getattr(registered.network, name) for name in NetworkSpec.__struct_fields__
+        }
         try:
-            return NetworkSpec(**{**defaults, **stated})
+            network = NetworkSpec(**{**defaults, **stated})
+            check_network(algorithm, network)
+            action_format(algorithm, actions, network)
         except ConfigError:  # a contradiction of what is stated with what is registered
             return self.network
+        return network
 
     def _check_sizes(self) -> None:
         entry = self.worker.max_entry_bytes

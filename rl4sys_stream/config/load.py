@@ -8,7 +8,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from rl4sys_stream.config.algorithms import read_parameters
+from rl4sys_stream.config.algorithms import find_algorithm, read_parameters
 from rl4sys_stream.config.client import DEFAULT_TIMEOUT_S, ClientConfig, check_client_id
 from rl4sys_stream.config.environment import read_environment
 from rl4sys_stream.config.forms import read_document, read_native
@@ -110,6 +110,10 @@ def _assemble(merged: Layer, source: Path | None) -> ClientConfig:
     agent, worker = section(AgentSettings, "agent"), section(WorkerSettings, "worker")
     for name, why in parameters.unread().items():
         merged.not_applicable(merged.locate(f"algorithm_parameters.{name}").path, why)
+    limited = worker.max_policy_lag != WorkerSettings().max_policy_lag
+    if limited and not find_algorithm(algorithm).on_policy:
+        place = merged.locate("worker.max_policy_lag").path
+        merged.not_applicable(place, f"{algorithm} trains on steps of any age")
     try:
         return ClientConfig(
             client_id=_string(values.get("client_id")),

@@ -11,6 +11,7 @@ from rl4sys_stream.config.algorithms import check_actions, check_algorithm, find
 from rl4sys_stream.config.schema import check_keys, different_paths, read_struct, shown
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import (
+    Box,
     Space,
     space_from_json,
     space_to_json,
@@ -88,9 +89,17 @@ def check_network(algorithm: str, network: NetworkSpec) -> None:
     """Refuse a network that `algorithm` cannot have.
 
     Raises:
-        ConfigError: If it is to share layers between actor and critic, and cannot.
+        ConfigError: If it is to share layers between actor and critic, and cannot, or shapes a
+            critic that does not exist.
     """
-    if network.shared_layers and not find_algorithm(algorithm).shares_layers:
+    definition = find_algorithm(algorithm)
+    if network.critic_hidden_sizes is not None and not definition.has_critic:
+        raise ConfigError(
+            f"{algorithm} has no critic, so nothing would have these layers: leave "
+            "critic_hidden_sizes out",
+            path="network_architecture.critic_hidden_sizes",
+        )
+    if network.shared_layers and not definition.shares_layers:
         raise ConfigError(
             f"{algorithm} has no critic that could share layers with the actor: shared_layers must "
             f"be 0, not {network.shared_layers}",
@@ -102,8 +111,14 @@ def action_format(algorithm: str, action_space: Space, network: NetworkSpec) -> 
     """What the actions of such a client are.
 
     Raises:
-        ConfigError: If they are to be squashed between bounds that do not exist.
+        ConfigError: If they are to be squashed and are no real numbers, or have no bounds.
     """
+    if network.squash_output and not isinstance(action_space, Box):
+        raise ConfigError(
+            f"only real-valued actions go through tanh: squash_output must be false where actions "
+            f"are {type(action_space).__name__}",
+            path="network_architecture.squash_output",
+        )
     squash = find_algorithm(algorithm).squashes or network.squash_output
     return ActionFormat.of(action_space, squash=squash)
 
@@ -147,7 +162,7 @@ class ClientSpec:
         """What an action of the client is.
 
         Raises:
-            ConfigError: If they are to be squashed between bounds that do not exist.
+            ConfigError: If they are to be squashed and are no real numbers, or have no bounds.
         """
         return action_format(self.algorithm, self.action_space, self.network)
 

@@ -35,6 +35,7 @@ class Moment:
         terminated: As in Gymnasium.
         truncated: Likewise; the episode has ended if one of the two is true.
         final_observation: What the last action of an ended episode led to; None otherwise.
+        final_mask: Actions allowed there; None where the environment does not say.
         resets_next: The next step is the environment's own reset: it asks for no action.
     """
 
@@ -44,6 +45,7 @@ class Moment:
     terminated: bool = False
     truncated: bool = False
     final_observation: Any = None
+    final_mask: ArrayLike | None = None
     resets_next: bool = False
 
     @property
@@ -143,6 +145,7 @@ class _Several:
             terminated=bool(terminated),
             truncated=bool(truncated),
             final_observation=observation,
+            final_mask=mask_of(info),
         )
 
 
@@ -178,8 +181,10 @@ class _Vector:
         rows = self._rows(observations)
         masks = _masks(infos, self._env.num_envs)
         finals: Sequence[Any] = rows
+        final_masks = masks
         if self._mode == "SameStep":
             finals = infos.get("final_obs", rows)
+            final_masks = _masks(infos.get("final_info", {}), self._env.num_envs)
         elif self._mode == "Disabled" and ended.any():
             observations, infos = self._env.reset(options={"reset_mask": ended})
             rows = self._rows(observations)
@@ -193,6 +198,7 @@ class _Vector:
                 terminated=bool(terminated[i]),
                 truncated=bool(truncated[i]),
                 final_observation=finals[i] if ended[i] else None,
+                final_mask=final_masks[i] if ended[i] else None,
                 resets_next=bool(ended[i]) and self._mode == "NextStep",
             )
             for i in range(self._env.num_envs)

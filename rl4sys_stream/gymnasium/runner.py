@@ -187,7 +187,10 @@ class Runner:
         for seat in self._seats:
             if seat.trajectory is not None:
                 self._agent.mark_end_of_trajectory(
-                    seat.trajectory, truncated=True, final_obs=seat.moment.observation
+                    seat.trajectory,
+                    truncated=True,
+                    final_obs=seat.moment.observation,
+                    final_mask=seat.moment.mask,
                 )
                 seat.trajectory = None
         self._seats = []
@@ -198,7 +201,8 @@ class Runner:
         self._handed_over = self.steps
         for seat in self._seats:
             if seat.trajectory is not None:
-                self._agent.cut_trajectory(seat.trajectory, seat.moment.observation)
+                moment = seat.moment
+                self._agent.cut_trajectory(seat.trajectory, moment.observation, moment.mask)
 
     def _step(self) -> None:
         agent = self._agent
@@ -228,7 +232,11 @@ class Runner:
         if not moment.ended:
             return
         self._agent.mark_end_of_trajectory(
-            trajectory, action, not moment.terminated, final_obs=moment.final_observation
+            trajectory,
+            action,
+            not moment.terminated,
+            final_obs=moment.final_observation,
+            final_mask=moment.final_mask,
         )
         record = EpisodeRecord(
             total=seat.total,

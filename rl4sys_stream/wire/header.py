@@ -5,7 +5,7 @@
  "cols": {"obs": ["<f4", [8]], "action": ["<i8", []], "reward": ["<f4", []],
           "log_prob": ["<f4", []], "mask": ["|u1", [4]]},
  "behavior": [[17, "3:b2c9", 150], [18, "3:b2c9", 50]], "end": "cut", "episode": 4, "offset": 256,
- "created_ms": 1767225600000, "final_obs": ["<f4", [8]]}
+ "created_ms": 1767225600000, "final_obs": ["<f4", [8]], "final_mask": ["|u1", [4]]}
 ```
 """
 
@@ -53,6 +53,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     offset: _Count
     created_ms: _Count
     final_obs: Column | None = None
+    final_mask: Column | None = None
 
 
 class _Preamble(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@
 | `log_prob`  | `<f4 [T]`, natural logarithm, by the policy that acted          |
 | `mask`      | `|u1 [T, choices]`, 1 = allowed; absent if nothing was masked   |
 | `final_obs` | `<f4 [obs_dim]`; absent only after `terminated`                 |
+| `final_mask` | `|u1 [choices]`, allowed at `final_obs`; absent if nobody said it |
 
 Beside them stand `agent_id`, `seq` and `floor` (see `EntryAddress`), which stay readable when the
 rest is not. Shapes in the header leave T out. A reader ignores header keys and entry fields that it
@@ -91,6 +92,8 @@ class Trajectory:
         masks: `bool [T, choices]`, True = allowed, or None if nothing was forbidden.
         final_observation: `float32 [obs_dim]`, finite; what the last action led to. None only if
             `end` is TERMINATED.
+        final_mask: `bool [choices]`, what is allowed there, at least one of each choice. None if
+            nobody said it: that is everything, if `masks` is None as well, else it is not known.
         end: Why the trajectory ends.
         behavior: Which models acted, in order; their steps add up to T.
         episode: Ordinal of the episode within the agent.
@@ -104,6 +107,7 @@ class Trajectory:
     log_probs: NDArray[np.float32]
     masks: NDArray[np.bool_] | None
     final_observation: NDArray[np.float32] | None
+    final_mask: NDArray[np.bool_] | None = field(default=None, kw_only=True)
     end: End
     behavior: tuple[BehaviorRun, ...]
     episode: int
@@ -145,7 +149,7 @@ def encode_trajectory(trajectory: Trajectory) -> tuple[tuple[bytes, bytes], ...]
     }
     if trajectory.masks is not None:
         arrays["mask"] = (trajectory.masks, UINT8)
-    final = trajectory.final_observation
+    final, final_mask = trajectory.final_observation, trajectory.final_mask
     header = Header(
         v=TRAJECTORY_FORMAT,
         codec=TRAJECTORY_CODEC,
@@ -157,12 +161,15 @@ def encode_trajectory(trajectory: Trajectory) -> tuple[tuple[bytes, bytes], ...]
         offset=trajectory.offset,
         created_ms=trajectory.created_ms,
         final_obs=None if final is None else (FLOAT32, final.shape),
+        final_mask=None if final_mask is None else (UINT8, final_mask.shape),
     )
     fields = [(b"h", msgspec.json.encode(header))]
     for name, (array, dtype) in arrays.items():
         fields.append((name.encode(), encode_array(array, dtype)))
     if final is not None:
         fields.append((b"final_obs", encode_array(final, FLOAT32)))
+    if final_mask is not None:
+        fields.append((b"final_mask", encode_array(final_mask, UINT8)))
     return tuple(fields)
 
 
@@ -192,8 +199,9 @@ def decode_trajectory(fields: Mapping[bytes, bytes], spec: TrajectorySpec) -> Tr
         actions=columns["action"],
         rewards=columns["reward"],
         log_probs=columns["log_prob"],
-        masks=_read_masks(columns.get("mask")),
+        masks=_as_masks("mask", columns.get("mask")),
         final_observation=_read_final_observation(fields, header, spec),
+        final_mask=_read_final_mask(fields, header, spec),
         end=header.end,
         behavior=tuple(BehaviorRun(run.version, run.token, run.steps) for run in header.behavior),
         episode=header.episode,
@@ -243,11 +251,11 @@ def _action_column(actions: ActionFormat) -> Column:
     return INT64, () if actions.single else (actions.dim,)
 
 
-def _read_masks(column: NDArray[Any] | None) -> NDArray[np.bool_] | None:
+def _as_masks(name: str, column: NDArray[Any] | None) -> NDArray[np.bool_] | None:
     if column is None:
         return None
     if column.max() > 1:
-        raise WireFormatError("column 'mask' holds something else than 0 and 1")
+        raise WireFormatError(f"column {name!r} holds something else than 0 and 1")
     return column.view(np.bool_)
 
 
@@ -265,6 +273,23 @@ def _read_final_observation(
             f"says {_words(expected)}"
         )
     return decode_array("final_obs", entry_field(fields, b"final_obs"), expected)
+
+
+def _read_final_mask(
+    fields: Mapping[bytes, bytes], header: Header, spec: TrajectorySpec
+) -> NDArray[np.bool_] | None:
+    if header.final_mask is None:
+        return None
+    expected: Column = (UINT8, (spec.actions.choices,))
+    if spec.actions.continuous or header.final_mask != expected:
+        raise WireFormatError(
+            f"the final mask is declared as {_words(header.final_mask)}; the client's spec says "
+            f"{'that there is none' if spec.actions.continuous else _words(expected)}"
+        )
+    if header.final_obs is None:
+        raise WireFormatError("there is a final mask, but no final observation that it is for")
+    data = entry_field(fields, b"final_mask")
+    return _as_masks("final_mask", decode_array("final_mask", data, expected))
 
 
 def _words(column: Column) -> str:
@@ -291,6 +316,20 @@ def _check_shapes(trajectory: Trajectory, steps: int) -> None:
     masks = trajectory.masks
     if masks is not None and masks.shape != (steps, *masks.shape[-1:]):
         raise WireFormatError(f"masks of shape {masks.shape} for {steps} steps")
+    _check_final_mask_shape(trajectory)
+
+
+def _check_final_mask_shape(trajectory: Trajectory) -> None:
+    masks, final_mask = trajectory.masks, trajectory.final_mask
+    if final_mask is None:
+        return
+    if trajectory.final_observation is None:
+        raise WireFormatError("there is a final mask, but no final observation that it is for")
+    if final_mask.ndim != 1 or (masks is not None and masks.shape[1:] != final_mask.shape):
+        raise WireFormatError(
+            f"the final mask has shape {final_mask.shape}"
+            f"{'' if masks is None else f', the others {masks.shape[1:]}'}"
+        )
 
 
 def _check_behavior(trajectory: Trajectory, steps: int) -> None:
@@ -333,3 +372,10 @@ def _check_choices(trajectory: Trajectory, actions: ActionFormat) -> None:
     columns = taken + (nvec.cumsum() - nvec)
     if masks is not None and not np.take_along_axis(masks, columns, axis=1).all():
         raise WireFormatError("an action was taken that its mask forbids")
+    final_mask = trajectory.final_mask
+    # Of nothing that is allowed there is no best.
+    if (
+        final_mask is not None
+        and not np.logical_or.reduceat(final_mask, nvec.cumsum() - nvec).all()
+    ):
+        raise WireFormatError("the final mask forbids every action, or all of one choice")

@@ -56,6 +56,14 @@ class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         """Fields that were set and that nothing reads, with the reason; for a notice."""
         return {}
 
+    def _unread_without(self, switch: str, fields: tuple[str, ...]) -> dict[str, str]:
+        """Those of `fields` that differ from their defaults while `switch` is off."""
+        if getattr(self, switch):
+            return {}
+        defaults = {field.name: field.default for field in msgspec.structs.fields(type(self))}
+        set_ones = [name for name in fields if getattr(self, name) != defaults[name]]
+        return dict.fromkeys(set_ones, f"nothing reads it while {switch} is false")
+
     def differences(self, other: "Hyperparameters") -> tuple[str, ...]:
         """Names of the fields in which `other` differs, sorted."""
         return different_paths(self.to_json(), other.to_json())

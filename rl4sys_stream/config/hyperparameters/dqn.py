@@ -74,6 +74,12 @@ class DQNParameters(OffPolicyParameters, frozen=True, kw_only=True, forbid_unkno
         falls = self.exploration_initial_eps > self.exploration_final_eps
         return falls and self.exploration_fraction > 0.0
 
+    @property
+    def _has_schedule(self) -> bool:
+        """See `OffPolicyParameters._has_schedule`."""
+        linear = self.learning_rate_schedule == "linear"
+        return linear or self.prioritized_replay or self._explores_less_over_time
+
     def epsilon_at(self, step: int) -> float:
         """The exploration rate once `step` environment steps have arrived."""
         end = self.exploration_fraction * (self.total_timesteps or 0)
@@ -89,8 +95,6 @@ class DQNParameters(OffPolicyParameters, frozen=True, kw_only=True, forbid_unkno
 
     def unread(self) -> dict[str, str]:
         """See `Hyperparameters.unread`."""
-        if self.learning_rate_schedule == "linear" or self.prioritized_replay:
-            return {}
-        if self.total_timesteps is None or self._explores_less_over_time:
-            return {}
-        return {"total_timesteps": "no schedule that was chosen reads it"}
+        return super().unread() | self._unread_without(
+            "prioritized_replay", ("prioritized_replay_alpha", "prioritized_replay_beta0")
+        )

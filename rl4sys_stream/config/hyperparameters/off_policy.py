@@ -87,12 +87,47 @@ class OffPolicyParameters(Hyperparameters, frozen=True, kw_only=True, forbid_unk
                 'learning_rate_schedule to "constant"',
                 path="learning_rate_schedule",
             )
+        if self._has_schedule:
+            self._check_schedules_end()
+
+    @property
+    def _has_schedule(self) -> bool:
+        """Whether something changes until `total_timesteps`."""
+        return self.learning_rate_schedule == "linear"
+
+    @property
+    def first_gradient_step(self) -> int:
+        """The environment step that is the first to make a gradient step due."""
+        return (self.learning_starts // self.train_freq + 1) * self.train_freq
+
+    def _check_schedules_end(self) -> None:
+        """Refuse schedules that end before anything is learned.
+
+        Raises:
+            ConfigError: With the inequality in words.
+        """
+        first = self.first_gradient_step
+        if self.total_timesteps is not None and self.total_timesteps <= first:
+            raise ConfigError(
+                f"schedules would end before anything is learned: with learning_starts "
+                f"{self.learning_starts} and train_freq {self.train_freq} the first gradient step "
+                f"is due at environment step {first}, and total_timesteps must be > {first}; not "
+                f"{self.total_timesteps}",
+                path="total_timesteps",
+            )
 
     def gradient_steps_at(self, step: int) -> int:
         """Gradient steps that become due when environment step `step`, from 1, has arrived."""
         if step <= self.learning_starts or step % self.train_freq:
             return 0
         return self.train_freq if self.gradient_steps == -1 else self.gradient_steps
+
+    def unread(self) -> dict[str, str]:
+        """See `Hyperparameters.unread`."""
+        found: dict[str, str] = {}
+        if self.total_timesteps is not None and not self._has_schedule:
+            found["total_timesteps"] = "no schedule that was chosen reads it"
+        return found | self._unread_without("normalize_observations", ("clip_observations",))
 
     def learning_rate_at(self, step: int) -> float:
         """The optimizer's step size once `step` environment steps have arrived."""

@@ -131,6 +131,12 @@ class PPOParameters(Hyperparameters, frozen=True, kw_only=True, forbid_unknown_f
 
     def unread(self) -> dict[str, str]:
         """See `Hyperparameters.unread`."""
-        if self.total_timesteps is None or self._linear_schedules():
-            return {}
-        return {"total_timesteps": 'only a "linear" schedule reads it'}
+        found: dict[str, str] = {}
+        if self.total_timesteps is not None and not self._linear_schedules():
+            found["total_timesteps"] = 'only a "linear" schedule reads it'
+        return (
+            found
+            | self._unread_without("normalize_observations", ("clip_observations",))
+            | self._unread_without("normalize_rewards", ("clip_rewards",))
+            | self._unread_without("vtrace", ("rho_bar", "c_bar"))
+        )

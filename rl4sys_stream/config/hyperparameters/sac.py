@@ -70,9 +70,3 @@ class SACParameters(OffPolicyParameters, frozen=True, kw_only=True, forbid_unkno
     def target_entropy_of(self, action_dim: int) -> float:
         """`target_entropy` for actions of `action_dim` elements, in nats."""
         return -float(action_dim) if self.target_entropy == "auto" else self.target_entropy
-
-    def unread(self) -> dict[str, str]:
-        """See `Hyperparameters.unread`."""
-        if self.total_timesteps is None or self.learning_rate_schedule == "linear":
-            return {}
-        return {"total_timesteps": 'only a "linear" learning_rate_schedule reads it'}

@@ -302,6 +302,36 @@ def test_masked_steps_arrive_with_their_masks_and_allowed_actions(world: World):
     assert np.array_equal(received, masks)
 
 
+def test_what_is_allowed_after_a_cut_or_a_truncation_arrives(world: World):
+    """Or is refused like any mask; where an episode terminates nobody looks at it."""
+    mask, later, last = np.eye(N_ACTIONS, dtype=np.bool_)[:3]
+    with world.agent() as agent:
+        traj = None
+        for _ in range(2):
+            traj, action = agent.request_for_action(traj, OBS, mask)
+            agent.add_to_trajectory(traj, action)
+            action.update_reward(1)
+            if len(traj) == 1:
+                with pytest.raises(MaskError, match="forbids every action"):
+                    agent.cut_trajectory(traj, OBS, np.zeros(N_ACTIONS))
+                agent.cut_trajectory(traj, OBS, later)
+        assert traj is not None
+        with pytest.raises(MaskError, match="shape"):
+            agent.mark_end_of_trajectory(traj, None, True, OBS, [1])
+        agent.mark_end_of_trajectory(traj, truncated=True, final_obs=OBS, final_mask=last)
+        traj, action = agent.request_for_action(None, OBS, mask)
+        agent.add_to_trajectory(traj, action)
+        action.update_reward(1)
+        agent.mark_end_of_trajectory(traj, final_mask=np.zeros(N_ACTIONS))
+        assert agent.flush()
+    cut, truncated, terminated = [sent.trajectory.final_mask for sent in world.sent()]
+    assert cut is not None
+    assert cut.tolist() == later.tolist()
+    assert truncated is not None
+    assert truncated.tolist() == last.tolist()
+    assert terminated is None
+
+
 def test_the_buffer_of_an_observation_may_be_reused(world: World):
     """Environments write the next observation into the same array."""
     buffer = np.zeros(OBS_DIM, np.float32)

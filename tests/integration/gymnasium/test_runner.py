@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -68,6 +69,19 @@ def test_the_mask_of_an_environment_is_the_mask_of_its_step(world: World, form: 
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_the_mask_at_the_end_of_an_episode_is_its_own(world: World, form: str) -> None:
+    """Not that of the next episode's begin; of what is open at the end it is the next step's."""
+    with world.agent() as agent:
+        play(make(form), agent, episodes=6, pace=None)
+        assert agent.flush(5)
+    for sent in world.sent():
+        mask = sent.trajectory.final_mask
+        assert mask is not None
+        at = len(sent.trajectory.actions)
+        assert mask.tolist() == [i != at % N_ACTIONS for i in range(4)]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_returns_and_lengths_are_those_of_the_episodes(world: World, form: str) -> None:
     """And the steps in which an environment resets itself are nobody's."""
     heard: list[EpisodeRecord] = []
@@ -81,6 +95,21 @@ def test_returns_and_lengths_are_those_of_the_episodes(world: World, form: str) 
         assert not record.terminated
     assert all(a.steps <= b.steps and a.elapsed_s <= b.elapsed_s for a, b in pairwise(heard))
     assert played.steps == status.steps == status.decisions
+
+
+def test_a_terminal_state_may_forbid_everything(world: World) -> None:
+    """Where nothing follows, nobody looks at its mask."""
+
+    class Checkmate(Counting):
+        def _info(self) -> dict[str, Any]:
+            info = super()._info()
+            info["action_mask"] *= self.at < self.length
+            return info
+
+    with world.agent() as agent:
+        play(Checkmate(end="terminated"), agent, episodes=2, pace=None)
+        assert agent.flush(5)
+    assert [sent.trajectory.final_mask for sent in world.sent()] == [None, None]
 
 
 def test_an_episode_without_end_is_cut_and_goes_on(world: World) -> None:

@@ -1,6 +1,6 @@
 """What the application records becomes exactly the trajectories that it meant."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -161,6 +161,54 @@ def test_steps_without_a_mask_among_masked_ones_allow_everything():
     masks = rig.sent()[0].masks
     assert masks is not None
     assert masks.tolist() == [[True] * 4, [False, True, True, False]]
+
+
+MASK, OTHER = [False, True, True, False], [True, True, False, False]
+
+
+def masked_parts(
+    rig: Rig, masks: Sequence[list[bool] | None], final: list[bool] | None
+) -> list[list[bool] | None]:
+    """The final masks of what is sent after one step under each of `masks`, then truncation."""
+    handle = rig.recorder.begin()
+    for mask in masks:
+        action = rig.request(handle, mask=mask)
+        rig.recorder.add(handle, action)
+        action.update_reward(0)
+    allowed = None if final is None else np.array(final)
+    rig.recorder.end(handle, None, End.TRUNCATED, FINAL, allowed)
+    found = [part.final_mask for part in rig.sent()]
+    return [None if mask is None else mask.tolist() for mask in found]
+
+
+def test_a_truncated_episode_carries_what_was_allowed_at_its_end():
+    """As the application says it; None where it does not, or nothing was ever forbidden."""
+    assert masked_parts(Rig(), [MASK, MASK], OTHER) == [OTHER]
+    assert masked_parts(Rig(), [MASK, MASK], None) == [None]
+    assert masked_parts(Rig(), [None, None], OTHER) == [OTHER]
+    assert masked_parts(Rig(), [None, None], [True] * 4) == [None]
+
+
+def test_an_automatic_cut_knows_what_is_allowed_next():
+    """It is made by the next action, which was chosen under a mask, or under none."""
+    rig = Rig(max_steps=1)
+    masks = [MASK, OTHER, None, None, OTHER]
+    assert masked_parts(rig, masks, None) == [OTHER, [True] * 4, None, OTHER, None]
+
+
+def test_a_cut_by_the_application_carries_what_it_says_is_allowed_next():
+    """Nobody has chosen an action there yet."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    for mask in (np.array(OTHER), None):
+        action = rig.request(handle, mask=MASK)
+        rig.recorder.add(handle, action)
+        action.update_reward(0)
+        rig.recorder.cut(handle, FINAL, mask)
+    said, unsaid = rig.sent()
+    assert said.final_mask is not None
+    assert said.final_mask.tolist() == OTHER
+    assert unsaid.final_mask is None
 
 
 def test_a_probability_that_rounding_took_above_one_is_logged_as_one():

@@ -84,6 +84,23 @@ def test_closing_cuts_an_open_trajectory_before_its_first_missing_reward():
     assert rig.recorder.abandoned == 0
 
 
+@pytest.mark.parametrize("recorded", [1, 2])
+def test_closing_knows_what_is_allowed_after_its_cut(recorded: int):
+    """Where the action that follows was chosen, recorded or not."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    rig.recorder.add(handle, first := rig.request(handle, 1, mask=[True, True, False, False]))
+    second = rig.request(handle, 2, mask=[False, True, False, True])
+    if recorded == 2:
+        rig.recorder.add(handle, second)
+    first.update_reward(0)
+    rig.recorder.close()
+    (trajectory,) = rig.sent()
+    assert len(trajectory.actions) == 1
+    assert trajectory.final_mask is not None
+    assert trajectory.final_mask.tolist() == [False, True, False, True]
+
+
 def test_closing_counts_what_it_cannot_send():
     """One open trajectory of a single step, and one ended without its rewards."""
     rig = Rig()

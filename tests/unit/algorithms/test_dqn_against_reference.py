@@ -12,8 +12,9 @@ from tests.unit.algorithms.dqn_reference import (
     make_reference,
     transitions_of,
 )
-from tests.unit.algorithms.dqn_samples import SMALL, batch_of, make_dqn, observe_all
+from tests.unit.algorithms.dqn_samples import SMALL, batch_of, make_dqn
 from tests.unit.algorithms.ppo_reference import flat_weights
+from tests.unit.algorithms.samples import observe_all
 
 TOLERANCE = 3e-6
 """Absolute, of weights that move by 1e-3 a gradient step; sums are taken in another order."""

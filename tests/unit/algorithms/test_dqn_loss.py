@@ -18,8 +18,8 @@ from rl4sys_stream.algorithms.replay_buffer import Transitions
 from rl4sys_stream.config import ClientSpec, DQNParameters, NetworkSpec
 from rl4sys_stream.spaces import Box, Discrete
 from rl4sys_stream.wire.trajectory import End
-from tests.unit.algorithms.dqn_samples import batch_of, make_dqn, observe_all
-from tests.unit.algorithms.samples import OBS_DIM, random_trajectory
+from tests.unit.algorithms.dqn_samples import batch_of, make_dqn
+from tests.unit.algorithms.samples import OBS_DIM, observe_all, random_trajectory
 from tests.unit.algorithms.test_networks import as_plain_torch, generator
 
 
@@ -50,7 +50,7 @@ def linear_dqn(**changes: object) -> DQN:
         action_space=Discrete(2),
         network=NetworkSpec(hidden_sizes=()),
     )
-    dqn = DQN(spec, DQNParameters(total_timesteps=1, buffer_size=150, **changes), seed=0)  # type: ignore[arg-type]
+    dqn = DQN(spec, DQNParameters(total_timesteps=1000, buffer_size=150, **changes), seed=0)  # type: ignore[arg-type]
     dqn.online.vector.copy_(torch.tensor([1.0, 2.0, 0.0, 0.0]))
     dqn.target.vector.copy_(torch.tensor([5.0, 3.0, 0.0, 0.0]))
     return dqn
@@ -130,7 +130,7 @@ def test_an_update_steps_where_an_independent_implementation_steps(
         if step <= 20 or step % 4:
             continue
         for _ in range(2):
-            batch = dqn.buffer.gather(torch.randint(35, (16,), generator=draws))
+            batch = dqn.buffer.gather(torch.randint(len(dqn.buffer), (16,), generator=draws))
             with torch.no_grad():
                 targets = plain_targets(online, target, batch, double_q=parameters.double_q)
             values = online(batch.observations).gather(1, batch.actions)

@@ -21,8 +21,8 @@ from rl4sys_stream.config import DQNParameters
 from rl4sys_stream.errors import NonFiniteError, UsageError, WireFormatError
 from rl4sys_stream.policy.policy import build_policy
 from rl4sys_stream.wire.trajectory import End, Trajectory
-from tests.unit.algorithms.dqn_samples import SMALL, SPEC, batch_of, make_dqn, observe_all
-from tests.unit.algorithms.samples import OBS_DIM, random_trajectory, with_rewards
+from tests.unit.algorithms.dqn_samples import SMALL, SPEC, batch_of, make_dqn
+from tests.unit.algorithms.samples import OBS_DIM, observe_all, random_trajectory, with_rewards
 from tests.unit.algorithms.test_ppo_update import assert_same_state
 
 SWITCHES: dict[str, dict[str, object]] = {
@@ -153,6 +153,17 @@ def test_before_learning_starts_versions_differ_in_their_exploration_alone() -> 
     assert (first.weights.flat == second.weights.flat).all()
     assert first.extras.epsilon == 1.0
     assert second.extras.epsilon == pytest.approx(1.0 - 0.95 * 35 / 100)
+
+
+@pytest.mark.parametrize("switch", sorted(SWITCHES))
+def test_without_a_step_to_draw_nothing_is_trained(switch: str) -> None:
+    """Single steps of which none says what is allowed next; training begins with the next ones."""
+    dqn = make_dqn(learning_starts=0, **SWITCHES[switch])
+    alone = random_trajectory(np.random.default_rng(0), 1, end=End.CUT, masked=True)
+    report = observe_all(dqn, [Sample(replace(alone, final_mask=None))] * 30).update()
+    assert (report.steps, len(dqn.buffer), dqn.retained) == (30, 0, 30)
+    assert report.metrics["train/n_updates"] == 0.0
+    assert observe_all(dqn, batch_of(0)).update().metrics["train/n_updates"] > 0.0
 
 
 def test_the_report_has_the_names_of_stable_baselines3_and_the_lag() -> None:

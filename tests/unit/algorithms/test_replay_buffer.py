@@ -1,6 +1,7 @@
 """The replay buffer against a plain list of trajectories."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,7 @@ from numpy.typing import NDArray
 from rl4sys_stream.algorithms.replay_buffer import ReplayBuffer, Transitions
 from rl4sys_stream.errors import ConfigError, NonFiniteError
 from rl4sys_stream.wire.trajectory import End, Trajectory
-from tests.unit.algorithms.samples import N_ACTIONS, OBS_DIM, random_trajectory
-
-ENDS = (End.TERMINATED, End.TRUNCATED, End.CUT)
+from tests.unit.algorithms.samples import ENDS, N_ACTIONS, OBS_DIM, random_trajectory
 
 
 def make_buffer(
@@ -55,12 +54,14 @@ def expected_rows(
     rows = []
     for part in parts:
         steps = len(part.actions)
+        if part.end is not End.TERMINATED and part.masks is not None and part.final_mask is None:
+            steps -= 1
         for t in range(steps):
             k = min(n_step, steps - t)
             total = sum(gamma**i * float(part.rewards[t + i]) for i in range(k))
             discount, following = gamma**k, np.zeros(OBS_DIM, np.float32)
             mask = np.ones(N_ACTIONS, np.bool_)
-            if t + k < steps:
+            if t + k < len(part.actions):
                 following = part.observations[t + k]
                 mask = mask if part.masks is None else part.masks[t + k]
             elif part.end is End.TERMINATED:
@@ -68,6 +69,7 @@ def expected_rows(
             else:
                 assert part.final_observation is not None
                 following = part.final_observation
+                mask = mask if part.final_mask is None else part.final_mask
             rows.append(
                 (part.observations[t], int(part.actions[t]), total, discount, following, mask)
             )
@@ -130,16 +132,58 @@ def test_the_observation_before_a_cut_is_followed_by_the_one_after_it() -> None:
 
 
 def test_masks_are_stored_only_when_some_trajectory_had_them() -> None:
-    """Until then nothing is spent on them; a final observation allows everything."""
-    plain, _, masked = trajectories(0, [3, 3, 4], masked=[False, False, True])
+    """Until then nothing is spent on them, and everything counts as allowed."""
+    plain, _, masked = trajectories(0, [3, 3, 5], masked=[False, False, True])
     buffer = fill(make_buffer(), [plain])
     assert held(buffer).next_masks is None
     masks = held(fill(buffer, [masked])).next_masks
     assert masks is not None
     assert masked.masks is not None
+    assert masked.final_mask is not None
     assert masks[:3].all()
-    assert masks[3:6].tolist() == masked.masks[1:].tolist()
-    assert masks[6].all()
+    assert masks[3:7].tolist() == masked.masks[1:].tolist()
+    assert masks[7].tolist() == masked.final_mask.tolist()
+
+
+def test_the_mask_of_a_final_observation_counts_where_no_step_had_one() -> None:
+    """The first state in which something is forbidden may be the one after a cut."""
+    plain = trajectories(0, [3, 3, 3])[2]
+    mask = np.array([True, False, False, True])
+    masks = held(fill(make_buffer(), [replace(plain, final_mask=mask)])).next_masks
+    assert masks is not None
+    assert masks.tolist() == [[True] * 4, [True] * 4, mask.tolist()]
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("end", [End.CUT, End.TRUNCATED])
+def test_nothing_bootstraps_from_where_masks_are_used_and_none_is_known(
+    end: End, n_step: int
+) -> None:
+    """The last step is left out; those before it stop at its observation, whose mask is known."""
+    part = random_trajectory(np.random.default_rng(0), 4, end=end, masked=True)
+    assert part.final_mask is None
+    assert part.masks is not None
+    found = held(fill(make_buffer(n_step=n_step), [part]))
+    assert found.observations.tolist() == part.observations[:3].tolist()
+    hops = [min(n_step, 3 - t) for t in range(3)]
+    assert found.discounts[:, 0].tolist() == pytest.approx([0.9**k for k in hops])
+    places = [t + k for t, k in enumerate(hops)]
+    assert found.next_observations.tolist() == part.observations[places].tolist()
+    assert found.next_masks is not None
+    assert found.next_masks.tolist() == part.masks[places].tolist()
+
+
+def test_steps_that_cannot_be_drawn_make_old_trajectories_leave_all_the_same() -> None:
+    """Else what stays in the stream for a restart would grow for ever."""
+    buffer = make_buffer(10)
+    rng = np.random.default_rng(0)
+    lonely = replace(random_trajectory(rng, 1, end=End.CUT, masked=True), final_mask=None)
+    for _ in range(30):
+        buffer.append(lonely)
+        buffer.evict()
+    assert (len(buffer), buffer.retained) == (0, 10)
+    buffer.append(random_trajectory(rng, 10))
+    assert (len(buffer), buffer.retained) == (10, 1)
 
 
 @given(
@@ -179,6 +223,8 @@ def test_a_mark_of_another_history_leads_nowhere() -> None:
 def test_the_same_history_has_the_same_mark_and_a_different_one_another() -> None:
     """Order, content and end are part of it."""
     parts = trajectories(1, [5, 6])
+    masked = replace(parts[1], final_mask=np.array([True, False, True, True]))
+    assert fill(make_buffer(), parts).mark != fill(make_buffer(), [parts[0], masked]).mark
     assert fill(make_buffer(), parts).mark == fill(make_buffer(20), parts).mark
     assert fill(make_buffer(), parts).mark != fill(make_buffer(), parts[::-1]).mark
     assert 0 < fill(make_buffer(), parts).mark < 1 << 53

@@ -27,14 +27,8 @@ from rl4sys_stream.config import ClientSpec, NetworkSpec, SACParameters
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.policy.heads import StateGaussianHead
 from rl4sys_stream.spaces import Box, Discrete
-from tests.unit.algorithms.sac_samples import (
-    ACTION_DIM,
-    OBS_DIM,
-    SPEC,
-    batch_of,
-    make_sac,
-    observe_all,
-)
+from tests.unit.algorithms.sac_samples import ACTION_DIM, SPEC, batch_of, make_sac
+from tests.unit.algorithms.samples import OBS_DIM, observe_all
 from tests.unit.algorithms.test_networks import as_plain_torch, generator
 
 DECISIVE = 1e-3

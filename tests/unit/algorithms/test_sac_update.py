@@ -18,15 +18,13 @@ from rl4sys_stream.policy.policy import build_policy
 from rl4sys_stream.wire.trajectory import Trajectory
 from tests.unit.algorithms.sac_samples import (
     ACTION_DIM,
-    OBS_DIM,
     SMALL,
     SPEC,
     batch_of,
     make_sac,
-    observe_all,
     real_valued_trajectory,
 )
-from tests.unit.algorithms.samples import with_rewards
+from tests.unit.algorithms.samples import OBS_DIM, observe_all, with_rewards
 from tests.unit.algorithms.test_ppo_update import assert_same_state
 
 SWITCHES: dict[str, dict[str, object]] = {
@@ -237,6 +235,14 @@ def test_a_reward_that_cannot_be_learned_leaves_everything_as_before(
     reports = [observe_all(one, batch_of(2)).update() for one in (sac, undisturbed)]
     assert reports[0] == reports[1]
     assert_same_state(sac.state(), undisturbed.state())
+
+
+def test_critics_that_say_nan_are_noticed_before_anything_is_trained() -> None:
+    """Where the actor's outputs are finite; NaN is no larger than any of them."""
+    sac = make_sac()
+    sac.critics.vector[0] = torch.nan
+    with pytest.raises(NonFiniteError, match="the value of an observation became nan"):
+        observe_all(sac, batch_of(0)).update()
 
 
 @pytest.mark.parametrize("place", ["observations", "final_observation"])

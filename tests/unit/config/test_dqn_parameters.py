@@ -58,6 +58,16 @@ def test_the_defaults_are_those_of_stable_baselines3():
             "total_timesteps",
             "prioritized_replay become whole at total_timesteps",
         ),
+        (
+            {"learning_starts": 2000},
+            "total_timesteps",
+            "is due at environment step 2004, and total_timesteps must be > 2004; not 1000",
+        ),
+        (
+            {"train_freq": 1000, "exploration_initial_eps": 0.05, "prioritized_replay": True},
+            "total_timesteps",
+            "with learning_starts 100 and train_freq 1000",
+        ),
     ],
 )
 def test_settings_that_cannot_work_together_are_refused(changes, path, words):
@@ -84,6 +94,28 @@ def test_a_constant_exploration_needs_no_end():
     assert constant.unread() == {}
     stated = parameters(exploration_initial_eps=0.05)
     assert list(stated.unread()) == ["total_timesteps"]
+    assert parameters(learning_starts=2000, exploration_initial_eps=0.05).total_timesteps == 1000
+
+
+def test_the_first_gradient_step_is_the_first_that_is_due():
+    """What schedules are held against."""
+    for starts, freq in ((0, 1), (0, 4), (3, 4), (4, 4), (100, 7)):
+        cadence = parameters(learning_starts=starts, train_freq=freq)
+        due = [step for step in range(1, 200) if cadence.gradient_steps_at(step)]
+        assert cadence.first_gradient_step == due[0]
+
+
+def test_what_nothing_reads_is_named():
+    """Each with the switch that it waits for; as defaults they are nobody's words."""
+    priorities = {"prioritized_replay_alpha": 0.5, "prioritized_replay_beta0": 0.5}
+    assert parameters().unread() == {}
+    assert parameters(**priorities, prioritized_replay=True).unread() == {}
+    assert parameters(**priorities, clip_observations=5.0).unread() == {
+        "prioritized_replay_alpha": "nothing reads it while prioritized_replay is false",
+        "prioritized_replay_beta0": "nothing reads it while prioritized_replay is false",
+        "clip_observations": "nothing reads it while normalize_observations is false",
+    }
+    assert parameters(clip_observations=5.0, normalize_observations=True).unread() == {}
 
 
 def test_exploration_falls_linearly_and_stays():

@@ -5,10 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from rl4sys_stream.config import DQNParameters, NetworkSpec, PPOParameters, load_config
+from rl4sys_stream.config import (
+    ClientSpec,
+    DQNParameters,
+    NetworkSpec,
+    PPOParameters,
+    load_config,
+)
 from rl4sys_stream.config.forms import PARAMETER_ALIASES
 from rl4sys_stream.errors import ConfigError
-from rl4sys_stream.spaces import Box, Discrete
+from rl4sys_stream.spaces import Box, Discrete, space_from_json
 
 DATA = Path(__file__).parent / "data"
 
@@ -287,6 +293,48 @@ def test_sizes_that_cannot_work_together_are_refused(load, document, path, words
         load(document)
     assert caught.value.path == path
     assert words in str(caught.value)
+
+
+def test_a_limit_of_lag_that_an_algorithm_does_not_have_is_declared(load):
+    """A replay buffer's learner trains on steps of any age."""
+    limited = {"worker": {"max_policy_lag": 4}}
+    document = {"algorithm": "DQN", "training": {"total_timesteps": 1000}, **limited}
+    assert load(document).notices == (
+        "worker.max_policy_lag: not applicable: DQN trains on steps of any age",
+    )
+    assert load(limited).notices == ()
+
+
+@pytest.mark.parametrize(
+    "actions",
+    [
+        {"type": "discrete", "n": 2},
+        {"type": "multi_discrete", "nvec": [2, 3]},
+        {"type": "multi_binary", "n": 2},
+    ],
+)
+def test_choices_are_not_squashed(load, actions):
+    """Tanh is for real numbers; said when the file is read, and when its space comes later."""
+    document = {"network_architecture": {"squash_output": True}}
+    with pytest.raises(ConfigError, match="squash_output must be false where actions are") as found:
+        load({**document, "action_space": actions})
+    assert found.value.path == "network_architecture.squash_output"
+    registered = ClientSpec(
+        observation_space=Box((3,)), action_space=space_from_json(actions, path="action_space")
+    )
+    with pytest.raises(ConfigError, match="squash_output must be false where actions are"):
+        load(document).spec(registered)
+
+
+def test_a_registered_network_that_another_algorithm_cannot_have_hides_no_difference(load):
+    """What the file says of the algorithm is named, not the critic that it does not mention."""
+    registered = ClientSpec(
+        observation_space=Box((3,)),
+        action_space=Discrete(2),
+        network=NetworkSpec(critic_hidden_sizes=(32,)),
+    )
+    config = load({"algorithm": "DQN", "training": {"total_timesteps": 1000}})
+    assert "algorithm" in registered.differences(config.spec(registered))
 
 
 def test_total_timesteps_without_a_schedule_is_declared_to_have_no_effect(load):

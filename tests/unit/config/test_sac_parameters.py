@@ -76,6 +76,11 @@ def test_the_entropy_that_is_aimed_at_follows_the_actions():
             "nothing aims at target_entropy while ent_coef stays 0.2",
         ),
         ({"learning_rate_schedule": "linear"}, "learning_rate_schedule", "set total_timesteps"),
+        (
+            {"learning_rate_schedule": "linear", "total_timesteps": 101},
+            "total_timesteps",
+            "total_timesteps must be > 101; not 101",
+        ),
     ],
 )
 def test_settings_that_cannot_work_together_are_refused(changes, path, words):
@@ -92,6 +97,7 @@ def test_what_nothing_reads_is_named():
     assert list(SACParameters(total_timesteps=1000).unread()) == ["total_timesteps"]
     linear = SACParameters(total_timesteps=1000, learning_rate_schedule="linear")
     assert linear.unread() == {}
+    assert list(SACParameters(clip_observations=5.0).unread()) == ["clip_observations"]
 
 
 def test_it_acts_on_boxes_through_tanh_and_keeps_no_limit_of_lag():
@@ -146,3 +152,18 @@ def test_layers_are_shared_only_by_critics_that_can(load, algorithm, actions):
     )
     with pytest.raises(ConfigError, match="must be 0, not 1"):
         replace(registered, network=NetworkSpec(shared_layers=1))
+
+
+def test_a_network_without_a_critic_gives_it_no_layers(load):
+    """DQN has none, so nothing would come of them; SAC has two of that shape."""
+    document = {
+        "algorithm": "DQN",
+        "action_space": {"type": "discrete", "n": 2},
+        "network_architecture": {"critic_hidden_sizes": [32]},
+        "training": {"total_timesteps": 1000},
+    }
+    with pytest.raises(ConfigError, match=r"DQN has no critic, .* leave critic_hidden_sizes out"):
+        load(document)
+    box = {"type": "box", "shape": [1], "low": -2, "high": 2}
+    network = load({**document, "algorithm": "SAC", "action_space": box}).network
+    assert network.critic_own_sizes == (32,)

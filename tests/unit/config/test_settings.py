@@ -1,5 +1,7 @@
 """Ranges, types and impossible combinations of the settings classes."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -129,6 +131,25 @@ def test_what_follows_a_step_is_not_trusted_more_than_the_step():
         PPOParameters(vtrace=True, rho_bar=0.5)
     assert caught.value.path == "c_bar"
     assert PPOParameters(vtrace=True, rho_bar=2.0).c_bar == 1.0
+
+
+def test_settings_of_what_is_switched_off_are_named():
+    """Each with its switch; as defaults they are nobody's words."""
+    off: dict[str, Any] = {
+        "rho_bar": 2.0,
+        "c_bar": 0.5,
+        "clip_observations": 5.0,
+        "clip_rewards": 5.0,
+    }
+    assert PPOParameters().unread() == {}
+    assert PPOParameters(**off).unread() == {
+        "rho_bar": "nothing reads it while vtrace is false",
+        "c_bar": "nothing reads it while vtrace is false",
+        "clip_observations": "nothing reads it while normalize_observations is false",
+        "clip_rewards": "nothing reads it while normalize_rewards is false",
+    }
+    on: dict[str, Any] = {"vtrace": True, "normalize_observations": True, "normalize_rewards": True}
+    assert PPOParameters(**off, **on).unread() == {}
 
 
 def test_blocking_the_application_needs_a_limit():

@@ -56,7 +56,7 @@ def test_the_reference_has_every_key_with_its_range_and_default(kind):
 
 def test_the_reference_has_every_key_of_dqn():
     """Whose schedules need an end, so that it has no defaults alone."""
-    parameters = DQNParameters(total_timesteps=1)
+    parameters = DQNParameters(total_timesteps=1000)
     for field in sorted(set(parameters.__struct_fields__) - {"total_timesteps"}):
         default = json.dumps(getattr(parameters, field))
         words = allowed_values(DQNParameters, field)

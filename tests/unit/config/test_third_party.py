@@ -117,6 +117,32 @@ def test_an_entry_point_that_leads_to_no_definition_is_named(
     assert caught.value.path == "algorithm"
 
 
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ("class P(Hyperparameters, frozen=True): pass", "P in kit:KIT must define the property"),
+        ("class P: steps_per_update = 1", "must be a subclass of .*Hyperparameters, not"),
+        ("P = {}", "must be a subclass of .*Hyperparameters, not"),
+    ],
+)
+def test_hyperparameters_that_no_worker_can_plan_with_are_refused(
+    tmp_path, monkeypatch, load, parameters, words
+):
+    """When the definition is loaded, not when a worker has started and a simulator waits for it."""
+    distribution(tmp_path, "Kit", "kit:KIT")
+    (tmp_path / "kit.py").write_text(
+        "from rl4sys_stream.config import AlgorithmDefinition, Hyperparameters\n"
+        f"{parameters}\n"
+        "KIT = AlgorithmDefinition(name='Kit', parameters=P, factory='kit:Kit',\n"
+        "                          actions=('Discrete',), on_policy=True)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "kit", raising=False)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load({**DOCUMENT, "algorithm": "Kit", "algorithm_parameters": {}})
+    assert caught.value.path == "algorithm"
+
+
 def test_another_package_does_not_take_the_name_of_one_of_ours(tmp_path, monkeypatch):
     """Else it would decide what trains the clients that are registered already."""
     distribution(tmp_path, "PPO", "nowhere_at_all:X")

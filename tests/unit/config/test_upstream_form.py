@@ -173,7 +173,7 @@ def test_the_dqn_file_loads_and_each_of_its_fields_is_accounted_for(load):
         ({"start_e": 0.5}, "exploration_initial_eps", 0.5),
         ({"end_e": 0.01}, "exploration_final_eps", 0.01),
         ({"exploration_fraction": 0.2}, "exploration_fraction", 0.2),
-        ({"total_timesteps": 500}, "total_timesteps", 500),
+        ({"total_timesteps": 500_000}, "total_timesteps", 500_000),
         ({"train_frequency": 8}, "train_freq", 8),
         ({"train_iters": 3}, "gradient_steps", 3),
         ({"target_network_frequency": 70}, "target_update_interval", 70),

@@ -89,6 +89,9 @@ def trajectories(draw: st.DrawFn) -> tuple[Trajectory, TrajectorySpec]:
     if not kind.continuous and draw(st.booleans()):
         masks = _masks(rng, kind, actions)
     has_final = end is not End.TERMINATED or draw(st.booleans())
+    final_mask = None
+    if has_final and not kind.continuous and draw(st.booleans()):
+        final_mask = _masks(rng, kind, rng.integers(0, kind.nvec, (1, kind.dim)))[0]
     trajectory = Trajectory(
         observations=finite(rng, (steps, obs_dim)),
         actions=actions,
@@ -96,6 +99,7 @@ def trajectories(draw: st.DrawFn) -> tuple[Trajectory, TrajectorySpec]:
         log_probs=-np.abs(finite(rng, (steps,))),
         masks=masks,
         final_observation=finite(rng, (obs_dim,)) if has_final else None,
+        final_mask=final_mask,
         end=end,
         behavior=draw(runs(steps)),
         episode=draw(COUNTS),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 from rl4sys_stream.errors import WireFormatError, WireLimitError
-from rl4sys_stream.spaces import Discrete
+from rl4sys_stream.spaces import Box, Discrete, MultiDiscrete
 from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.wire.format import WireLimits
 from rl4sys_stream.wire.trajectory import (
@@ -35,6 +35,7 @@ def make(**changes: Any) -> Trajectory:
         "log_probs": np.full(5, -1.5, np.float32),
         "masks": np.ones((5, 4), np.bool_),
         "final_observation": np.zeros(3, np.float32),
+        "final_mask": np.array([True, False, False, True]),
         "end": End.TRUNCATED,
         "behavior": (BehaviorRun(0, "", 2), BehaviorRun(7, "3:ab", 3)),
         "episode": 4,
@@ -81,8 +82,13 @@ def test_the_header_is_the_documented_json():
         "offset": 256,
         "created_ms": 1_767_225_600_000,
         "final_obs": ["<f4", [3]],
+        "final_mask": ["|u1", [4]],
     }
-    assert list(fields) == [b"h", b"obs", b"action", b"reward", b"log_prob", b"mask", b"final_obs"]
+    assert list(fields) == [
+        *(b"h", b"obs", b"action", b"reward", b"log_prob", b"mask"),
+        *(b"final_obs", b"final_mask"),
+    ]
+    assert fields[b"final_mask"] == b"\1\0\0\1"
     assert fields[b"action"] == b"".join(n.to_bytes(8, "little") for n in (0, 1, 2, 3, 0))
 
 
@@ -90,7 +96,11 @@ def test_decoded_arrays_are_views_of_the_received_bytes():
     """Decoding copies nothing, and nobody can write to what was received."""
     fields = dict(encode_trajectory(make()))
     decoded = decode_trajectory(fields, SPEC)
-    for name, array in ((b"obs", decoded.observations), (b"mask", decoded.masks)):
+    for name, array in (
+        (b"obs", decoded.observations),
+        (b"mask", decoded.masks),
+        (b"final_mask", decoded.final_mask),
+    ):
         assert array is not None
         assert not array.flags.writeable
         assert np.shares_memory(array, np.frombuffer(fields[name], np.uint8))
@@ -108,7 +118,7 @@ def test_arrays_of_other_types_and_orders_are_encoded_by_value():
 
 def test_only_a_terminated_trajectory_may_lack_its_final_observation():
     """Truncated and cut ones need it for their bootstrap value, on both sides."""
-    terminated = make(end=End.TERMINATED, final_observation=None)
+    terminated = make(end=End.TERMINATED, final_observation=None, final_mask=None)
     fields = dict(encode_trajectory(terminated))
     assert decode_trajectory(fields, SPEC).final_observation is None
     for end in (End.TRUNCATED, End.CUT):
@@ -118,7 +128,47 @@ def test_only_a_terminated_trajectory_may_lack_its_final_observation():
             decode_trajectory(fields_with_header(end=end, final_obs=None), SPEC)
 
 
-@pytest.mark.parametrize("field", [b"h", b"obs", b"action", b"reward", b"log_prob", b"mask"])
+def test_an_entry_without_a_final_mask_decodes():
+    """As agents write it that are not told what is allowed next, and older ones always."""
+    trajectory = make(final_mask=None)
+    fields = dict(encode_trajectory(trajectory))
+    assert b"final_mask" not in fields
+    assert "final_mask" not in orjson.loads(fields[b"h"])
+    assert_same_trajectory(trajectory, decode_trajectory(fields, SPEC))
+
+
+@pytest.mark.parametrize("masks", [None, make().masks])
+def test_a_final_mask_needs_no_other_masks(masks):
+    """The first state in which something is forbidden may be the one after a cut."""
+    trajectory = make(masks=masks)
+    assert_same_trajectory(trajectory, decode_trajectory(dict(encode_trajectory(trajectory)), SPEC))
+
+
+@pytest.mark.parametrize(
+    ("nvec", "mask"), [((4,), [0, 0, 0, 0]), ((2, 3), [0, 0, 1, 0, 0]), ((2, 3), [1, 0, 0, 0, 0])]
+)
+def test_a_final_mask_that_forbids_a_whole_choice_is_refused(nvec, mask):
+    """The best of nothing would be minus infinity, and every value that is learned from it."""
+    spec = TrajectorySpec(3, ActionFormat.of(MultiDiscrete(nvec)))
+    changes = {"actions": np.zeros((5, len(nvec)), np.int64), "masks": None}
+    trajectory = make(**changes, final_mask=np.array(mask, np.bool_))
+    with pytest.raises(WireFormatError, match="final mask forbids"):
+        decode_trajectory(dict(encode_trajectory(trajectory)), spec)
+
+
+def test_a_final_mask_of_real_valued_actions_is_refused():
+    """There is nothing to forbid."""
+    spec = TrajectorySpec(3, ActionFormat.of(Box((2,))))
+    changes = {"actions": np.zeros((5, 2), np.float32), "masks": None}
+    for mask in (np.ones(4, np.bool_), np.ones(0, np.bool_)):
+        trajectory = make(**changes, final_mask=mask)
+        with pytest.raises(WireFormatError, match="final mask"):
+            decode_trajectory(dict(encode_trajectory(trajectory)), spec)
+
+
+@pytest.mark.parametrize(
+    "field", [b"h", b"obs", b"action", b"reward", b"log_prob", b"mask", b"final_mask"]
+)
 def test_a_missing_field_is_named(field):
     """What the header declares must be there."""
     fields = dict(encode_trajectory(make()))
@@ -128,7 +178,7 @@ def test_a_missing_field_is_named(field):
 
 
 @pytest.mark.parametrize(
-    "field", [b"obs", b"action", b"reward", b"log_prob", b"mask", b"final_obs"]
+    "field", [b"obs", b"action", b"reward", b"log_prob", b"mask", b"final_obs", b"final_mask"]
 )
 @pytest.mark.parametrize("change", [1, -1])
 def test_a_column_of_another_length_is_refused(field, change):
@@ -176,6 +226,10 @@ COLS = orjson.loads(dict(encode_trajectory(make()))[b"h"])["cols"]
         ({"cols": {**COLS, "value": ["<f4", []]}}, "value"),
         ({"cols": {"obs": ["<f4", [3]]}}, "action"),
         ({"final_obs": ["<f4", [2]]}, "final"),
+        ({"final_mask": ["|u1", [5]]}, "final mask"),
+        ({"final_mask": ["<f4", [4]]}, "final mask"),
+        ({"final_mask": ["|u1", []]}, "final mask"),
+        ({"end": "terminated", "final_obs": None}, "no final observation that it is for"),
     ],
 )
 def test_a_header_that_contradicts_the_spec_or_itself_is_refused_by_name(changes, message):
@@ -227,11 +281,12 @@ def test_masks_must_allow_the_action_taken():
         decode_trajectory(dict(encode_trajectory(make(masks=masks))), SPEC)
 
 
-def test_mask_bytes_other_than_0_and_1_are_refused():
+@pytest.mark.parametrize("name", ["mask", "final_mask"])
+def test_mask_bytes_other_than_0_and_1_are_refused(name):
     """A numpy bool of value 2 is undefined behaviour in waiting."""
     fields = dict(encode_trajectory(make()))
-    fields[b"mask"] = b"\2" + fields[b"mask"][1:]
-    with pytest.raises(WireFormatError, match="mask"):
+    fields[name.encode()] = b"\2" + fields[name.encode()][1:]
+    with pytest.raises(WireFormatError, match=f"'{name}' holds something else"):
         decode_trajectory(fields, SPEC)
 
 
@@ -275,6 +330,9 @@ def test_a_bomb_of_brackets_in_the_header_is_refused():
         {"masks": np.ones((4, 4), np.bool_)},
         {"masks": np.ones(5, np.bool_)},
         {"final_observation": np.zeros(2, np.float32)},
+        {"final_mask": np.ones(5, np.bool_)},
+        {"final_mask": np.ones((1, 4), np.bool_)},
+        {"end": End.TERMINATED, "final_observation": None},
         {"behavior": (BehaviorRun(1, "t", 4),)},
         {"behavior": (BehaviorRun(1, "", 5),)},
         {"actions": np.zeros(0, np.int64)},
