@@ -34,10 +34,10 @@ NAMES = {
 METHODS = {
     "add_to_trajectory": ["traj", "action"],
     "close": ["timeout_s"],
-    "cut_trajectory": ["traj", "next_obs"],
+    "cut_trajectory": ["traj", "next_obs", "next_mask"],
     "evaluate": ["obs", "mask", "deterministic"],
     "flush": ["timeout_s"],
-    "mark_end_of_trajectory": ["traj", "action", "truncated", "final_obs"],
+    "mark_end_of_trajectory": ["traj", "action", "truncated", "final_obs", "final_mask"],
     "request_for_action": ["traj", "obs", "mask"],
     "settlement": [],
     "start_over_after_fork": [],
