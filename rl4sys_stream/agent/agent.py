@@ -5,15 +5,15 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Self, SupportsFloat
+from typing import Final, Self, SupportsFloat
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from rl4sys_stream.agent.handles import ActionHandle, Episode, TrajectoryHandle
-from rl4sys_stream.agent.inputs import as_action, as_mask
+from rl4sys_stream.agent.decisions import Decider, Fallback
+from rl4sys_stream.agent.handles import ActionHandle, TrajectoryHandle
+from rl4sys_stream.agent.inputs import foreign_trajectory, wrong_handles, wrong_trajectory
 from rl4sys_stream.agent.lifecycle import watch
 from rl4sys_stream.agent.runtime import Dimensions, Runtime
 from rl4sys_stream.agent.settlement import Settlement
@@ -21,20 +21,15 @@ from rl4sys_stream.agent.setup import Setup, make_setup
 from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.agent.status import AgentStatus
 from rl4sys_stream.clock import Clock, SystemClock
-from rl4sys_stream.errors import SpoolError, TrajectoryStateError, UsageError
+from rl4sys_stream.errors import SpoolError, UsageError
 from rl4sys_stream.policy.policy import UniformPolicy
 from rl4sys_stream.spaces import Observation, flat_dim, make_flattener
 from rl4sys_stream.telemetry import log_event
-from rl4sys_stream.wire.format import FALLBACK_TOKEN
 from rl4sys_stream.wire.trajectory import End
 
 __all__ = ["Fallback", "StreamAgent"]
 
 logger = logging.getLogger("rl4sys_stream.agent")
-
-Fallback = Callable[[Any, Any], object]
-"""The application's own decision: (observation, mask) as the agent was given them -> action, an
-element of the action space."""
 
 RUNNING: Final = 0
 ASLEEP: Final = 1
@@ -113,10 +108,6 @@ class StreamAgent:
             environ=os.environ if environ is None else environ,
         )
         self._setup: Setup = setup
-        self._observation_space = setup.observation_space
-        self._actions = setup.actions
-        # One integer is applied as it is drawn: a call less on the decision path.
-        self._applied = None if setup.actions.single else setup.actions.applied
         self._flatten = make_flattener(setup.observation_space)
         self._fallback = fallback
         self._clock: Clock = clock or SystemClock()
@@ -124,7 +115,7 @@ class StreamAgent:
         self._forked = False
         self._state_lock = threading.Lock()
         self._random = random.Random(setup.config.agent.seed).random  # noqa: S311 - sampling
-        self._begin(PolicySlot(UniformPolicy(self._actions)))
+        self._begin(PolicySlot(UniformPolicy(setup.actions)))
         self._wake()
         watch(self)
 
@@ -135,13 +126,20 @@ class StreamAgent:
             setup.config,
             address=setup.address,
             keys=setup.keys,
-            dimensions=Dimensions(flat_dim(self._observation_space), self._actions),
+            dimensions=Dimensions(flat_dim(setup.observation_space), setup.actions),
             slot=slot,
             clock=self._clock,
         )
         self._slot = slot
         self._recorder = self._runtime.recorder
-        self._tally = self._runtime.tally
+        self._decider = Decider(
+            slot,
+            self._runtime.tally,
+            observation_space=setup.observation_space,
+            actions=setup.actions,
+            fallback=self._fallback,
+            uniform=self._random,
+        )
         # If the application drops the agent without closing it, its threads must not go on.
         weakref.finalize(self, self._runtime.abandon).atexit = False
 
@@ -208,57 +206,21 @@ class StreamAgent:
         if self._state:
             self._wake()
         if traj is not None and traj.__class__ is not TrajectoryHandle:
-            raise _no_trajectory(traj)
-        observation = self._flatten(obs)  # type: ignore[arg-type]
-        allowed = None if mask is None else as_mask(mask, self._actions)
+            raise wrong_trajectory(traj)
+        question = self._decider.ask(obs, mask)
         if traj is None:
             traj = self._recorder.begin()
         elif traj.ended or traj.episode.recorder is not self._recorder:
             traj = self._next_trajectory(traj)
-        policy = self._slot.policy
-        self._tally.decisions += 1
-        if policy.version:
-            raw, log_prob = policy.act(observation, allowed, self._random)
-            handle = ActionHandle(
-                raw if self._applied is None else self._applied(raw),
-                raw,
-                log_prob,
-                policy.version,
-                policy.token,
-                observation,
-                allowed,
-                traj.episode,
-            )
-        else:
-            handle = self._act_without_model(observation, allowed, obs, mask, traj.episode)
-        traj.segment.latest = handle
-        return traj, handle
+        action = self._decider.draw(question, traj.episode)
+        traj.segment.latest = action
+        return traj, action
 
     def _next_trajectory(self, traj: TrajectoryHandle) -> TrajectoryHandle:
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned and not traj.ended:
-            raise _foreign(traj)
+            raise foreign_trajectory(traj)
         return self._recorder.begin()
-
-    def _act_without_model(
-        self,
-        observation: NDArray[np.float32],
-        allowed: NDArray[np.bool_] | None,
-        obs: Observation | None,
-        mask: ArrayLike | None,
-        episode: Episode | None,
-    ) -> ActionHandle:
-        self._tally.fallback_decisions += 1
-        if self._fallback is None or obs is None:
-            raw, log_prob = UniformPolicy(self._actions).act(observation, allowed, self._random)
-            token = ""
-        else:
-            raw = as_action(self._fallback(obs, mask), self._actions, allowed)
-            # As far as anyone can tell it always decides like this; the token says it is a guess.
-            log_prob, token = 0.0, FALLBACK_TOKEN
-        return ActionHandle(
-            self._actions.applied(raw), raw, log_prob, 0, token, observation, allowed, episode
-        )
 
     def add_to_trajectory(self, traj: TrajectoryHandle, action: ActionHandle) -> None:
         """Record `action` as the next step of `traj`.
@@ -271,10 +233,10 @@ class StreamAgent:
                 was requested on another trajectory, or is an evaluation action.
         """
         if traj.__class__ is not TrajectoryHandle or action.__class__ is not ActionHandle:
-            raise _no_handles("add_to_trajectory", traj, action)
+            raise wrong_handles("add_to_trajectory", traj, action)
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned:
-            raise _foreign(traj)
+            raise foreign_trajectory(traj)
         recorder.add(traj, action)
 
     def update_action_reward(self, action: ActionHandle, reward: SupportsFloat) -> None:
@@ -309,10 +271,10 @@ class StreamAgent:
         """
         known = action is None or action.__class__ is ActionHandle
         if traj.__class__ is not TrajectoryHandle or not known:
-            raise _no_handles("mark_end_of_trajectory", traj, action)
+            raise wrong_handles("mark_end_of_trajectory", traj, action)
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned:
-            raise _foreign(traj)
+            raise foreign_trajectory(traj)
         final = None if final_obs is None else self._flatten(final_obs)
         if not truncated:
             recorder.end(traj, action, End.TERMINATED, None)
@@ -340,10 +302,10 @@ class StreamAgent:
             ObservationError: If `next_obs` has the wrong shape, or is not finite.
         """
         if traj.__class__ is not TrajectoryHandle:
-            raise _no_trajectory(traj)
+            raise wrong_trajectory(traj)
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned:
-            raise _foreign(traj)
+            raise foreign_trajectory(traj)
         recorder.cut(traj, self._flatten(next_obs))
 
     def evaluate(
@@ -364,26 +326,9 @@ class StreamAgent:
         """
         if self._state:
             self._wake()
-        observation = self._flatten(obs)
-        allowed = None if mask is None else as_mask(mask, self._actions)
-        policy = self._slot.policy
-        self._tally.decisions += 1
-        if not policy.version:
-            return self._act_without_model(observation, allowed, obs, mask, None)
-        if deterministic:
-            raw, log_prob = policy.greedy(observation, allowed)
-        else:
-            raw, log_prob = policy.act(observation, allowed, self._random)
-        return ActionHandle(
-            self._actions.applied(raw),
-            raw,
-            log_prob,
-            policy.version,
-            policy.token,
-            observation,
-            allowed,
-            None,
-        )
+        question = self._decider.ask(obs, mask)
+        decider = self._decider
+        return decider.choose(question) if deterministic else decider.draw(question, None)
 
     # -- looking and leaving ----------------------------------------------------------------------
 
@@ -475,21 +420,3 @@ class StreamAgent:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _no_trajectory(value: object) -> UsageError:
-    return UsageError(
-        f"the first argument is a trajectory or None, not {type(value).__name__}: call "
-        "request_for_action(traj, obs)"
-    )
-
-
-def _no_handles(call: str, traj: object, action: object) -> UsageError:
-    return UsageError(
-        f"{call} takes a trajectory and an action as request_for_action returned them, not "
-        f"{type(traj).__name__} and {type(action).__name__}"
-    )
-
-
-def _foreign(traj: TrajectoryHandle) -> TrajectoryStateError:
-    return TrajectoryStateError(f"{traj!r} was begun by another agent; each agent has its own")

@@ -1,12 +1,13 @@
-"""What the application gives, checked: masks, and the fallback's decisions."""
+"""What the application gives, checked: masks, the fallback's decisions, handles."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rl4sys_stream.errors import MaskError, UsageError
+from rl4sys_stream.agent.handles import TrajectoryHandle
+from rl4sys_stream.errors import MaskError, TrajectoryStateError, UsageError
 from rl4sys_stream.spaces.actions import ActionFormat, RawAction
 
-__all__ = ["as_action", "as_mask"]
+__all__ = ["as_action", "as_mask", "foreign_trajectory", "wrong_handles", "wrong_trajectory"]
 
 
 def as_mask(mask: ArrayLike, actions: ActionFormat) -> NDArray[np.bool_]:
@@ -57,3 +58,24 @@ def as_action(
                 raise UsageError(f"the fallback decided for {decision!r}, which the mask forbids")
             start += n
     return action
+
+
+def wrong_trajectory(value: object) -> UsageError:
+    """The refusal of what is no trajectory where one is expected."""
+    return UsageError(
+        f"the first argument is a trajectory or None, not {type(value).__name__}: call "
+        "request_for_action(traj, obs)"
+    )
+
+
+def wrong_handles(call: str, traj: object, action: object) -> UsageError:
+    """The refusal by `call` of what are not a trajectory and an action."""
+    return UsageError(
+        f"{call} takes a trajectory and an action as request_for_action returned them, not "
+        f"{type(traj).__name__} and {type(action).__name__}"
+    )
+
+
+def foreign_trajectory(traj: TrajectoryHandle) -> TrajectoryStateError:
+    """The refusal of a trajectory that another agent began."""
+    return TrajectoryStateError(f"{traj!r} was begun by another agent; each agent has its own")
