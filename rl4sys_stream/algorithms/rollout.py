@@ -17,7 +17,7 @@ from rl4sys_stream.policy.extras import ObservationNormalization
 from rl4sys_stream.policy.heads import log_one_minus_tanh_squared
 from rl4sys_stream.wire.trajectory import Trajectory
 
-__all__ = ["Correction", "Rollout", "make_rollout"]
+__all__ = ["Correction", "Rollout", "make_rollout", "observed_inputs"]
 
 BETWEEN: Final = 0.5
 """How far a correction moves what ratios are taken against: 0, the policy that acted; 1, the
@@ -95,20 +95,20 @@ class Correction:
     """How steps of lagging policies are corrected: by V-trace, and in what the clip is around.
 
     Attributes:
-        log_probs: From normalised observations float32 [N, obs_dim], actions and masks to the
-            log-probabilities float32 [N, 1] of the learner's policy before the update.
+        log_probs: From observations, actions and masks to the log-probabilities float32 [N, 1] of
+            the learner's policy before the update.
         rho_bar: See `vtrace`; also the largest weight of a step.
         c_bar: See `vtrace`.
     """
 
-    log_probs: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    log_probs: Callable[[Rollout], Tensor]
     rho_bar: float
     c_bar: float
 
 
 def make_rollout(
     trajectories: Sequence[Trajectory],
-    critic: Callable[[Tensor], Tensor],
+    critic: Callable[[Tensor, Tensor | None], Tensor],
     normalization: ObservationNormalization | None,
     *,
     gamma: float,
@@ -120,7 +120,8 @@ def make_rollout(
 
     Args:
         trajectories: At least one, of one client; whole or in parts, of any lengths.
-        critic: From normalised observations float32 [N, obs_dim] to values float32 [N, 1].
+        critic: From normalised observations float32 [N, obs_dim], and their masks, to values
+            float32 [N, 1]. Final observations have no mask: everything counts as allowed.
         normalization: What to do to observations first.
         gamma: Discount.
         gae_lambda: λ of generalised advantage estimation.
@@ -129,7 +130,8 @@ def make_rollout(
     """
     steps = sum(len(trajectory.actions) for trajectory in trajectories)
     observations = torch.from_numpy(_observations(trajectories, normalization))
-    values = critic(observations)
+    masks = _masks(trajectories)
+    values = critic(observations, _filled_up(masks, len(observations)))
     actions = np.concatenate([trajectory.actions for trajectory in trajectories])
     rollout = Rollout(
         observations=observations[:steps],
@@ -138,7 +140,7 @@ def make_rollout(
         values=values[:steps],
         advantages=torch.empty(steps, 1),
         returns=torch.empty(steps, 1),
-        masks=_masks(trajectories),
+        masks=masks,
     )
     pieces = _pieces(trajectories, values.numpy()[:, 0])
     if correction is None:
@@ -215,7 +217,7 @@ def _correct(
     Hilton, Cobbe, Schulman 2021 (arXiv:2110.00641), equation 3, take the policy that the clipped
     ratio is around apart from the one that acted, whose part is then a weight of the step.
     """
-    own = correction.log_probs(rollout.observations, rollout.actions, rollout.masks)
+    own = correction.log_probs(rollout)
     log_ratio = own - rollout.log_probs
     log_ratios = log_ratio.numpy()[:, 0]
     parts = [
@@ -252,6 +254,28 @@ def _masks(trajectories: Sequence[Trajectory]) -> Tensor | None:
         for t in trajectories
     ]
     return torch.from_numpy(np.concatenate(parts))
+
+
+def _filled_up(masks: Tensor | None, rows: int) -> Tensor | None:
+    """Masks bool [rows, choices], all True beyond the given ones; None without any."""
+    if masks is None:
+        return None
+    return torch.cat((masks, masks.new_ones(rows - len(masks), masks.shape[1])))
+
+
+def observed_inputs(trajectories: Sequence[Trajectory], input_dim: int) -> NDArray[np.float32]:
+    """What the actor was shown: float32 [M, input_dim], of items those that exist.
+
+    Args:
+        trajectories: At least one, of one client.
+        input_dim: Of the actor; see `ClientSpec.input_dim`.
+    """
+    rows = np.concatenate([t.observations for t in trajectories])
+    masks = _masks(trajectories)
+    if rows.shape[1] == input_dim:
+        return rows
+    items = rows.reshape(-1, input_dim)
+    return items if masks is None else items[masks.numpy().reshape(-1)]
 
 
 def _column(array: NDArray[np.float32]) -> Tensor:

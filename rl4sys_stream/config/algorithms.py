@@ -55,6 +55,7 @@ class AlgorithmDefinition:
             `network_architecture.squash_output` says.
         shares_layers: Whether its critic can share layers with the actor; else
             `network_architecture.shared_layers` must be 0.
+        scores_items: Whether it can train `network_architecture.per_item`.
     """
 
     name: str
@@ -64,6 +65,7 @@ class AlgorithmDefinition:
     on_policy: bool
     squashes: bool = False
     shares_layers: bool = False
+    scores_items: bool = False
 
 
 PPO: Final = AlgorithmDefinition(
@@ -73,6 +75,7 @@ PPO: Final = AlgorithmDefinition(
     actions=("Discrete", "MultiDiscrete", "MultiBinary", "Box"),
     on_policy=True,
     shares_layers=True,
+    scores_items=True,
 )
 
 DQN: Final = AlgorithmDefinition(

@@ -10,7 +10,13 @@ from rl4sys_stream.config.algorithms import check_actions, find_algorithm
 from rl4sys_stream.config.hyperparameters import Hyperparameters, PPOParameters
 from rl4sys_stream.config.schema import shown
 from rl4sys_stream.config.settings import AgentSettings, WorkerSettings
-from rl4sys_stream.config.spec import ClientSpec, NetworkSpec, action_format, check_network
+from rl4sys_stream.config.spec import (
+    ClientSpec,
+    NetworkSpec,
+    action_format,
+    check_items,
+    check_network,
+)
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import Space, flat_dim
 from rl4sys_stream.spaces.actions import ActionFormat
@@ -120,6 +126,8 @@ class ClientConfig:
         if self.action_space is not None:
             check_actions(self.algorithm, self.action_space)
             action_format(self.algorithm, self.action_space, self.network)
+        if self.action_space is not None and self.observation_space is not None:
+            check_items(self.algorithm, self.observation_space, self.action_space, self.network)
         self._check_entry_fits()
 
     def spec(self, registered: ClientSpec | None = None) -> ClientSpec:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rl4sys_stream.config import ClientSpec
 from rl4sys_stream.errors import MaskError, ObservationError, WireFormatError
+from rl4sys_stream.policy.distributions import Categorical, allowed_actions
 from rl4sys_stream.policy.extras import BehaviorExtras
 from rl4sys_stream.policy.heads import (
     LOG_STD_LIMIT,
@@ -21,11 +22,10 @@ from rl4sys_stream.policy.heads import (
     StateGaussianHead,
 )
 from rl4sys_stream.policy.mlp import LOG_STD, MLPPolicy
-from rl4sys_stream.spaces import flat_dim
 from rl4sys_stream.spaces.actions import ActionFormat, RawAction
 from rl4sys_stream.wire.snapshot import Weights
 
-__all__ = ["ModelPolicy", "Policy", "UniformPolicy", "build_policy"]
+__all__ = ["ModelPolicy", "PerItemPolicy", "Policy", "UniformPolicy", "build_policy"]
 
 
 class Policy(Protocol):
@@ -117,6 +117,56 @@ class ModelPolicy:
     def outputs(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Policy.outputs`."""
         return self.network.forward(observations)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PerItemPolicy(ModelPolicy):
+    """A published model whose network gives each item of an observation its logit.
+
+    Items that the mask forbids are not looked at: of a queue that is mostly padding, deciding costs
+    what the others cost.
+
+    Attributes:
+        items: n, padding included.
+    """
+
+    items: int
+
+    def act(
+        self,
+        obs: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        uniform: Callable[[], float],
+    ) -> tuple[int, float]:
+        """See `Policy.act`."""
+        logits, places = self._logits(obs, mask)
+        action, log_prob = Categorical.sample_logits(logits, None, uniform())
+        return action if places is None else int(places[action]), log_prob
+
+    def greedy(self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> tuple[int, float]:
+        """See `Policy.greedy`."""
+        logits, places = self._logits(obs, mask)
+        action, log_prob = Categorical.greedy(logits, None)
+        return action if places is None else int(places[action]), log_prob
+
+    def outputs(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Policy.outputs`; float32 [N, n·f] to [N, n], of items that do not exist, too."""
+        rows = observations.reshape(-1, self.network.obs_dim)
+        return self.network.forward(rows).reshape(-1, self.items)
+
+    def _logits(
+        self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
+        """Those of the allowed items, and which these are; None: all."""
+        features = self.network.obs_dim
+        if obs.shape != (self.items * features,):
+            raise _wrong_shape(obs, self.items * features)
+        rows, places = obs.reshape(self.items, features), None
+        if mask is not None:
+            allowed_actions(mask, self.items)
+            places = mask.nonzero()[0]
+            rows = rows[places]
+        return self.network.forward(rows)[:, 0], places
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +264,20 @@ def build_policy(
         weights, spec.network, extras, log_std=extras.head == "gaussian"
     )
     head, outputs = _head(actions, weights, extras)
-    expected = (flat_dim(spec.observation_space), outputs)
+    per_item = spec.network.per_item
+    if per_item and extras.head != "categorical":
+        raise WireFormatError(
+            f"the model acts by a head {extras.head!r}; the client's network is per item, which "
+            "gives logits"
+        )
+    expected = (spec.input_dim, 1 if per_item else outputs)
     if (network.obs_dim, network.n_outputs) != expected:
         raise WireFormatError(
             f"the model maps {network.obs_dim} inputs to {network.n_outputs} outputs, the client "
             f"needs {expected[0]} and {expected[1]}"
         )
+    if per_item:
+        return PerItemPolicy(version, token, network, head, actions.choices)
     return ModelPolicy(version, token, network, head)
 
 
