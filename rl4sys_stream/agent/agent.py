@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from rl4sys_stream.agent.decisions import Decider, Fallback
 from rl4sys_stream.agent.handles import ActionHandle, TrajectoryHandle
-from rl4sys_stream.agent.inputs import foreign_trajectory, wrong_handles, wrong_trajectory
+from rl4sys_stream.agent.inputs import foreign, no_handles, no_trajectory
 from rl4sys_stream.agent.lifecycle import watch
 from rl4sys_stream.agent.runtime import Dimensions, Runtime
 from rl4sys_stream.agent.settlement import Settlement
@@ -137,6 +137,7 @@ class StreamAgent:
             self._runtime.tally,
             observation_space=setup.observation_space,
             actions=setup.actions,
+            no_prior=setup.no_prior,
             fallback=self._fallback,
             uniform=self._random,
         )
@@ -186,6 +187,7 @@ class StreamAgent:
         traj: TrajectoryHandle | None = None,
         obs: Observation | None = None,
         mask: ArrayLike | None = None,
+        prior: ArrayLike | None = None,
     ) -> tuple[TrajectoryHandle, ActionHandle]:
         """Choose an action with the newest policy. It is recorded by `add_to_trajectory` only.
 
@@ -193,6 +195,8 @@ class StreamAgent:
             traj: The trajectory to continue; None or an ended one begins a new one.
             obs: An element of the observation space: anything array-like; it is copied.
             mask: Allowed actions, `[choices]` of bool or 0 and 1; None allows all.
+            prior: Logits that are added to the network's, `[choices]` within ±1000: what the
+                application would do by itself. Before the first model chance draws by them.
 
         Returns:
             The trajectory to go on with, and the action.
@@ -200,14 +204,16 @@ class StreamAgent:
         Raises:
             ObservationError: If the observation has the wrong shape, or is not finite.
             MaskError: If the mask has the wrong shape, or forbids everything.
+            PriorError: If the prior has the wrong shape, is not finite, or the client takes none:
+                its algorithm has no logits.
             TrajectoryStateError: If the trajectory is another agent's.
             UsageError: If the agent is closed, or the fallback decides for no allowed action.
         """
         if self._state:
             self._wake()
         if traj is not None and traj.__class__ is not TrajectoryHandle:
-            raise wrong_trajectory(traj)
-        question = self._decider.ask(obs, mask)
+            raise no_trajectory(traj)
+        question = self._decider.ask(obs, mask, prior)
         if traj is None:
             traj = self._recorder.begin()
         elif traj.ended or traj.episode.recorder is not self._recorder:
@@ -219,7 +225,7 @@ class StreamAgent:
     def _next_trajectory(self, traj: TrajectoryHandle) -> TrajectoryHandle:
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned and not traj.ended:
-            raise foreign_trajectory(traj)
+            raise foreign(traj)
         return self._recorder.begin()
 
     def add_to_trajectory(self, traj: TrajectoryHandle, action: ActionHandle) -> None:
@@ -233,10 +239,10 @@ class StreamAgent:
                 was requested on another trajectory, or is an evaluation action.
         """
         if traj.__class__ is not TrajectoryHandle or action.__class__ is not ActionHandle:
-            raise wrong_handles("add_to_trajectory", traj, action)
+            raise no_handles("add_to_trajectory", traj, action)
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned:
-            raise foreign_trajectory(traj)
+            raise foreign(traj)
         recorder.add(traj, action)
 
     def update_action_reward(self, action: ActionHandle, reward: SupportsFloat) -> None:
@@ -271,10 +277,10 @@ class StreamAgent:
         """
         known = action is None or action.__class__ is ActionHandle
         if traj.__class__ is not TrajectoryHandle or not known:
-            raise wrong_handles("mark_end_of_trajectory", traj, action)
+            raise no_handles("mark_end_of_trajectory", traj, action)
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned:
-            raise foreign_trajectory(traj)
+            raise foreign(traj)
         final = None if final_obs is None else self._flatten(final_obs)
         if not truncated:
             recorder.end(traj, action, End.TERMINATED, None)
@@ -302,31 +308,38 @@ class StreamAgent:
             ObservationError: If `next_obs` has the wrong shape, or is not finite.
         """
         if traj.__class__ is not TrajectoryHandle:
-            raise wrong_trajectory(traj)
+            raise no_trajectory(traj)
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned:
-            raise foreign_trajectory(traj)
+            raise foreign(traj)
         recorder.cut(traj, self._flatten(next_obs))
 
     def evaluate(
-        self, obs: Observation, mask: ArrayLike | None = None, *, deterministic: bool = True
+        self,
+        obs: Observation,
+        mask: ArrayLike | None = None,
+        prior: ArrayLike | None = None,
+        *,
+        deterministic: bool = True,
     ) -> ActionHandle:
         """An action that belongs to no trajectory and is never recorded or sent.
 
         Args:
             obs: As for `request_for_action`.
             mask: Likewise.
+            prior: Likewise.
             deterministic: The most probable action; False samples one. Before the first model
                 either way the fallback decides, or chance.
 
         Raises:
             ObservationError: See `request_for_action`.
             MaskError: Likewise.
+            PriorError: Likewise.
             UsageError: Likewise.
         """
         if self._state:
             self._wake()
-        question = self._decider.ask(obs, mask)
+        question = self._decider.ask(obs, mask, prior)
         decider = self._decider
         return decider.choose(question) if deterministic else decider.draw(question, None)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rl4sys_stream.agent.handles import ActionHandle, Episode
-from rl4sys_stream.agent.inputs import as_action, as_mask
+from rl4sys_stream.agent.inputs import as_action, as_mask, as_prior
 from rl4sys_stream.agent.runtime import Tally
 from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.policy.policy import UniformPolicy
@@ -28,12 +28,14 @@ class Question(NamedTuple):
     Attributes:
         observation: `float32 [obs_dim]`, flattened, a copy.
         allowed: `bool [choices]`, a copy, or None.
+        prior: `float32 [choices]`, a copy, or None.
         obs: The observation as it was given.
         mask: The mask as it was given.
     """
 
     observation: NDArray[np.float32]
     allowed: NDArray[np.bool_] | None
+    prior: NDArray[np.float32] | None
     obs: Observation | None
     mask: ArrayLike | None
 
@@ -51,6 +53,7 @@ class Decider:
         *,
         observation_space: Space,
         actions: ActionFormat,
+        no_prior: str,
         fallback: Fallback | None,
         uniform: Callable[[], float],
     ) -> None:
@@ -61,6 +64,7 @@ class Decider:
             tally: Counts decisions.
             observation_space: What the application observes.
             actions: What an action is.
+            no_prior: Why decisions take no prior; "" if they do.
             fallback: Decides until the first model arrives; None: chance does.
             uniform: Draws a number from [0, 1).
         """
@@ -70,19 +74,26 @@ class Decider:
         self._actions = actions
         # One integer is applied as it is drawn: a call less on the decision path.
         self._applied = None if actions.single else actions.applied
+        self._no_prior = no_prior
         self._fallback = fallback
         self._uniform = uniform
 
-    def ask(self, obs: Observation | None, mask: ArrayLike | None) -> Question:
+    def ask(
+        self, obs: Observation | None, mask: ArrayLike | None, prior: ArrayLike | None
+    ) -> Question:
         """The question that these inputs are.
 
         Raises:
             ObservationError: If the observation has the wrong shape, or is not finite.
             MaskError: If the mask has the wrong shape, or forbids everything.
+            PriorError: If the prior has the wrong shape, is not finite, or the client takes none.
         """
         observation = self._flatten(obs)  # type: ignore[arg-type]
         allowed = None if mask is None else as_mask(mask, self._actions)
-        return Question(observation, allowed, obs, mask)
+        logits = None
+        if prior is not None:
+            logits = as_prior(prior, self._actions.choices, self._no_prior)
+        return Question(observation, allowed, logits, obs, mask)
 
     def draw(self, question: Question, episode: Episode | None) -> ActionHandle:
         """An action for `episode`, drawn from the policy; None: for evaluation.
@@ -94,8 +105,8 @@ class Decider:
         self._tally.decisions += 1
         if not policy.version:
             return self._act_without_model(question, episode)
-        observation, allowed = question.observation, question.allowed
-        raw, log_prob = policy.act(observation, allowed, self._uniform)
+        observation, allowed, prior, _, _ = question
+        raw, log_prob = policy.act(observation, allowed, self._uniform, prior)
         return ActionHandle(
             raw if self._applied is None else self._applied(raw),
             raw,
@@ -105,6 +116,7 @@ class Decider:
             observation,
             allowed,
             episode,
+            prior,
         )
 
     def choose(self, question: Question) -> ActionHandle:
@@ -117,8 +129,8 @@ class Decider:
         self._tally.decisions += 1
         if not policy.version:
             return self._act_without_model(question, None)
-        observation, allowed = question.observation, question.allowed
-        raw, log_prob = policy.greedy(observation, allowed)
+        observation, allowed, prior, _, _ = question
+        raw, log_prob = policy.greedy(observation, allowed, prior)
         return ActionHandle(
             self._actions.applied(raw),
             raw,
@@ -128,18 +140,28 @@ class Decider:
             observation,
             allowed,
             None,
+            prior,
         )
 
     def _act_without_model(self, question: Question, episode: Episode | None) -> ActionHandle:
         self._tally.fallback_decisions += 1
-        observation, allowed, obs, mask = question
+        observation, allowed, prior, obs, mask = question
         if self._fallback is None or obs is None:
-            raw, log_prob = UniformPolicy(self._actions).act(observation, allowed, self._uniform)
+            chance = UniformPolicy(self._actions)
+            raw, log_prob = chance.act(observation, allowed, self._uniform, prior)
             token = ""
         else:
             raw = as_action(self._fallback(obs, mask), self._actions, allowed)
             # As far as anyone can tell it always decides like this; the token says it is a guess.
             log_prob, token = 0.0, FALLBACK_TOKEN
         return ActionHandle(
-            self._actions.applied(raw), raw, log_prob, 0, token, observation, allowed, episode
+            self._actions.applied(raw),
+            raw,
+            log_prob,
+            0,
+            token,
+            observation,
+            allowed,
+            episode,
+            prior,
         )

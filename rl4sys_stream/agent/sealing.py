@@ -33,6 +33,7 @@ def to_trajectory(
         rewards=np.array(rewards, np.float32),
         log_probs=_log_probs(steps, actions),
         masks=_masks(steps, actions.choices),
+        priors=_priors(steps, actions.choices),
         final_observation=segment.final_observation,
         end=segment.end,
         behavior=tuple(
@@ -69,6 +70,17 @@ def _masks(steps: Sequence[ActionHandle], choices: int) -> NDArray[np.bool_] | N
         if step.mask is not None:
             row[:] = step.mask
     return masks
+
+
+def _priors(steps: Sequence[ActionHandle], choices: int) -> NDArray[np.float32] | None:
+    """`float32 [T, choices]`, None if no step had one, 0 where another step had none."""
+    if all(step.prior is None for step in steps):
+        return None
+    priors = np.zeros((len(steps), choices), np.float32)
+    for row, step in zip(priors, steps, strict=True):
+        if step.prior is not None:
+            row[:] = step.prior
+    return priors
 
 
 def seal(segment: Segment, *, obs_dim: int, actions: ActionFormat, wall_ms: int) -> Sealed:

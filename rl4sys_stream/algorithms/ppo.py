@@ -20,6 +20,8 @@ Policy Optimization; each is marked where it happens:
     Nothing changes where nothing lags.
  8. Optionally, rewards are divided by the running deviation of the return, as in
     Stable-Baselines3's `VecNormalize`.
+ 9. Where applications gave logits of their own, the policy is the softmax of the actor's plus
+    those: what is learned is where to depart from them.
 """
 
 from collections.abc import Sequence
@@ -269,7 +271,13 @@ class PPO:
     def _log_probs(self, steps: Rollout) -> Tensor:
         """Log-probabilities float32 [N, 1] of the policy as it is now."""
         outputs = self._networks.outputs(steps.observations, steps.masks)
-        return self._distribution(outputs, steps.actions, steps.masks).log_probs
+        return self._policy(outputs, steps).log_probs
+
+    def _policy(self, outputs: Tensor, steps: Rollout) -> ActionDistribution:
+        """What `outputs` float32 [N, outputs] of the actor make of its actions; departure 9."""
+        if steps.priors is not None:
+            outputs = outputs + steps.priors
+        return self._distribution(outputs, steps.actions, steps.masks)
 
     def _train(self, rollout: Rollout) -> dict[str, float]:
         """Descend, and average the metrics as Stable-Baselines3 does (approx_kl: last epoch)."""
@@ -287,7 +295,7 @@ class PPO:
             rows: list[Tensor] = []
             for batch in rollout.minibatches(parameters.batch_size, self._generator):
                 trace = self._networks.trace(batch.observations, batch.masks)
-                policy = self._distribution(trace.actor[-1], batch.actions, batch.masks)
+                policy = self._policy(trace.actor[-1], batch)
                 loss = ppo_loss(policy, trace.critic[-1], batch, parameters, clip)
                 rows.append(loss.metrics)
                 # Departure 5. The minibatch that shows the excess is not stepped on.

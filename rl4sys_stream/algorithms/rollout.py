@@ -44,6 +44,7 @@ class Rollout:
         weights: float32 [N, 1], of each step with a correction; None without.
         initial_kl: float32 [N, 1], each step's share of the approximate KL before the update; None
             where nobody asks.
+        priors: float32 [N, choices], what applications added to the logits; None if nothing.
     """
 
     observations: Tensor
@@ -55,6 +56,7 @@ class Rollout:
     masks: Tensor | None
     weights: Tensor | None = None
     initial_kl: Tensor | None = None
+    priors: Tensor | None = None
 
     def minibatches(self, batch_size: int, generator: torch.Generator) -> Iterator["Rollout"]:
         """Every step once, in random order, in parts of about `batch_size`.
@@ -84,6 +86,7 @@ class Rollout:
             split_optional(self.masks),
             split_optional(self.weights),
             split_optional(self.initial_kl),
+            split_optional(self.priors),
             strict=True,
         )
         for column in columns:
@@ -95,8 +98,8 @@ class Correction:
     """How steps of lagging policies are corrected: by V-trace, and in what the clip is around.
 
     Attributes:
-        log_probs: From observations, actions and masks to the log-probabilities float32 [N, 1] of
-            the learner's policy before the update.
+        log_probs: From steps to the log-probabilities float32 [N, 1] of their actions by the
+            learner's policy before the update.
         rho_bar: See `vtrace`; also the largest weight of a step.
         c_bar: See `vtrace`.
     """
@@ -141,6 +144,7 @@ def make_rollout(
         advantages=torch.empty(steps, 1),
         returns=torch.empty(steps, 1),
         masks=masks,
+        priors=_priors(trajectories),
     )
     pieces = _pieces(trajectories, values.numpy()[:, 0])
     if correction is None:
@@ -251,6 +255,19 @@ def _masks(trajectories: Sequence[Trajectory]) -> Tensor | None:
     (choices,) = widths
     parts = [
         np.ones((len(t.actions), choices), np.bool_) if t.masks is None else t.masks
+        for t in trajectories
+    ]
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def _priors(trajectories: Sequence[Trajectory]) -> Tensor | None:
+    """Priors float32 [N, choices], 0 where a trajectory has none; None if none has any."""
+    widths = {t.priors.shape[1] for t in trajectories if t.priors is not None}
+    if not widths:
+        return None
+    (choices,) = widths
+    parts = [
+        np.zeros((len(t.actions), choices), np.float32) if t.priors is None else t.priors
         for t in trajectories
     ]
     return torch.from_numpy(np.concatenate(parts))

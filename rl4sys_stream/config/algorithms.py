@@ -56,6 +56,7 @@ class AlgorithmDefinition:
         shares_layers: Whether its critic can share layers with the actor; else
             `network_architecture.shared_layers` must be 0.
         scores_items: Whether it can train `network_architecture.per_item`.
+        takes_priors: Whether it trains on logits to which the application has added its own.
     """
 
     name: str
@@ -66,6 +67,7 @@ class AlgorithmDefinition:
     squashes: bool = False
     shares_layers: bool = False
     scores_items: bool = False
+    takes_priors: bool = False
 
 
 PPO: Final = AlgorithmDefinition(
@@ -76,6 +78,7 @@ PPO: Final = AlgorithmDefinition(
     on_policy=True,
     shares_layers=True,
     scores_items=True,
+    takes_priors=True,
 )
 
 DQN: Final = AlgorithmDefinition(

@@ -46,18 +46,26 @@ def check_client_id(name: object, *, path: str = "client_id") -> str:
     )
 
 
-def _step_bytes(obs_dim: int, actions: ActionFormat) -> int:
-    """A step: observation, reward and log-probability as float32, action and mask."""
-    return 4 * obs_dim + 4 + 4 + actions.step_bytes
+def _step_bytes(obs_dim: int, actions: ActionFormat, *, priors: bool = False) -> int:
+    """A step: observation, reward, log-probability and prior as float32, action and mask."""
+    return 4 * obs_dim + 4 + 4 + actions.step_bytes + 4 * actions.choices * priors
 
 
-def steps_that_fit(obs_dim: int, actions: ActionFormat, max_entry_bytes: int) -> int:
+def steps_that_fit(
+    obs_dim: int, actions: ActionFormat, max_entry_bytes: int, *, priors: bool = False
+) -> int:
     """Most steps of a trajectory, with masks, that an entry of `max_entry_bytes` can carry.
 
     The final observation comes once.
+
+    Args:
+        obs_dim: Length of a flattened observation.
+        actions: What an action is.
+        max_entry_bytes: Of the entry.
+        priors: Whether the steps have prior logits.
     """
     room = max_entry_bytes - HEADER_RESERVE_BYTES - 4 * obs_dim
-    return max(0, room // _step_bytes(obs_dim, actions))
+    return max(0, room // _step_bytes(obs_dim, actions, priors=priors))
 
 
 def _known(space: Space | None, name: str) -> Space:

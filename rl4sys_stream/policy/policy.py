@@ -51,6 +51,7 @@ class Policy(Protocol):
         obs: NDArray[np.float32],
         mask: NDArray[np.bool_] | None,
         uniform: Callable[[], float],
+        prior: NDArray[np.float32] | None = None,
     ) -> tuple[RawAction, float]:
         """A sampled action.
 
@@ -58,6 +59,8 @@ class Policy(Protocol):
             obs: `float32 [obs_dim]`, finite; not kept, not written to.
             mask: `bool [choices]`, True = allowed, or None.
             uniform: Draws a number from [0, 1).
+            prior: `float32 [choices]`, finite, added to the logits; None: nothing is. For heads
+                "categorical" alone.
 
         Returns:
             The raw action and the natural logarithm of its probability, or of its density.
@@ -65,7 +68,10 @@ class Policy(Protocol):
         ...
 
     def greedy(
-        self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None
+        self,
+        obs: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        prior: NDArray[np.float32] | None = None,
     ) -> tuple[RawAction, float]:
         """The best action, and the logarithm of the probability that `act` gives it."""
         ...
@@ -99,20 +105,30 @@ class ModelPolicy:
         obs: NDArray[np.float32],
         mask: NDArray[np.bool_] | None,
         uniform: Callable[[], float],
+        prior: NDArray[np.float32] | None = None,
     ) -> tuple[RawAction, float]:
         """See `Policy.act`."""
         network = self.network
         if obs.shape != (network.obs_dim,):
             raise _wrong_shape(obs, network.obs_dim)
-        return self.head.sample(network.forward(obs), mask, uniform)
+        outputs = network.forward(obs)
+        if prior is not None:
+            outputs += prior
+        return self.head.sample(outputs, mask, uniform)
 
     def greedy(
-        self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None
+        self,
+        obs: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        prior: NDArray[np.float32] | None = None,
     ) -> tuple[RawAction, float]:
         """See `Policy.greedy`."""
         if obs.shape != (self.network.obs_dim,):
             raise _wrong_shape(obs, self.network.obs_dim)
-        return self.head.greedy(self.network.forward(obs), mask)
+        outputs = self.network.forward(obs)
+        if prior is not None:
+            outputs += prior
+        return self.head.greedy(outputs, mask)
 
     def outputs(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Policy.outputs`."""
@@ -137,15 +153,21 @@ class PerItemPolicy(ModelPolicy):
         obs: NDArray[np.float32],
         mask: NDArray[np.bool_] | None,
         uniform: Callable[[], float],
+        prior: NDArray[np.float32] | None = None,
     ) -> tuple[int, float]:
         """See `Policy.act`."""
-        logits, places = self._logits(obs, mask)
+        logits, places = self._logits(obs, mask, prior)
         action, log_prob = Categorical.sample_logits(logits, None, uniform())
         return action if places is None else int(places[action]), log_prob
 
-    def greedy(self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> tuple[int, float]:
+    def greedy(
+        self,
+        obs: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        prior: NDArray[np.float32] | None = None,
+    ) -> tuple[int, float]:
         """See `Policy.greedy`."""
-        logits, places = self._logits(obs, mask)
+        logits, places = self._logits(obs, mask, prior)
         action, log_prob = Categorical.greedy(logits, None)
         return action if places is None else int(places[action]), log_prob
 
@@ -155,7 +177,10 @@ class PerItemPolicy(ModelPolicy):
         return self.network.forward(rows).reshape(-1, self.items)
 
     def _logits(
-        self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None
+        self,
+        obs: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        prior: NDArray[np.float32] | None,
     ) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
         """Those of the allowed items, and which these are; None: all."""
         features = self.network.obs_dim
@@ -166,12 +191,15 @@ class PerItemPolicy(ModelPolicy):
             allowed_actions(mask, self.items)
             places = mask.nonzero()[0]
             rows = rows[places]
-        return self.network.forward(rows)[:, 0], places
+        logits = self.network.forward(rows)[:, 0]
+        if prior is not None:
+            logits += prior if places is None else prior[places]
+        return logits, places
 
 
 @dataclass(frozen=True, slots=True)
 class UniformPolicy:
-    """Every allowed action with the same probability, which it states truthfully.
+    """Every allowed action with the same probability, or by the prior's, stated truthfully.
 
     Real-valued actions are uniform between their bounds; where one is missing, they are normal
     with mean 0 and deviation 1.
@@ -191,14 +219,19 @@ class UniformPolicy:
         obs: NDArray[np.float32],  # noqa: ARG002  (the protocol's)
         mask: NDArray[np.bool_] | None,
         uniform: Callable[[], float],
+        prior: NDArray[np.float32] | None = None,
     ) -> tuple[RawAction, float]:
         """See `Policy.act`; the observation is not looked at."""
-        actions = self.actions
-        if actions.continuous:
+        if self.actions.continuous:
             return self._draw_vector(mask, uniform)
-        logits = np.zeros(actions.choices, np.float32)
-        head = CategoricalHead() if actions.single else FactorsHead(actions.nvec)
-        return head.sample(logits, mask, uniform)
+        return self._head().sample(self._logits(prior), mask, uniform)
+
+    def _head(self) -> Head:
+        actions = self.actions
+        return CategoricalHead() if actions.single else FactorsHead(actions.nvec)
+
+    def _logits(self, prior: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        return np.zeros(self.actions.choices, np.float32) if prior is None else prior
 
     def _draw_vector(
         self, mask: NDArray[np.bool_] | None, uniform: Callable[[], float]
@@ -228,14 +261,17 @@ class UniformPolicy:
         return np.where(widths > 0.0, widths, 1.0)
 
     def greedy(
-        self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None
+        self,
+        obs: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        prior: NDArray[np.float32] | None = None,
     ) -> tuple[RawAction, float]:
-        """See `Policy.greedy`; the first allowed action, since all are equal, or the middle."""
-        if self.actions.continuous and self._widths() is None:
-            # Box and Muller make 0 of it.
-            return self.act(obs, mask, lambda: 0.0)
-        first = 0.5 if self.actions.continuous else 0.0
-        return self.act(obs, mask, lambda: first)
+        """See `Policy.greedy`; the first of the allowed actions that are equal, or the middle."""
+        if not self.actions.continuous:
+            return self._head().greedy(self._logits(prior), mask)
+        # Of what has no bounds, Box and Muller make the mean of 0.
+        share = 0.0 if self._widths() is None else 0.5
+        return self.act(obs, mask, lambda: share)
 
     def outputs(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Policy.outputs`; zeros."""

@@ -79,8 +79,9 @@ def _entries() -> tuple[bytes, ...]:
     plain = trajectory(12, behavior=((0, ""), (3, "1:ab")))
     cut = trajectory(5, end=End.CUT, episode=7)
     masked = replace(cut, masks=np.ones((5, SPEC.actions.choices), np.bool_))
+    guided = replace(masked, priors=np.full((5, SPEC.actions.choices), -1e3, np.float32))
     fallback = replace(plain, behavior=(BehaviorRun(0, "fallback", 12),))
-    return tuple(pack(encode_trajectory(each)) for each in (plain, cut, masked, fallback))
+    return tuple(pack(encode_trajectory(each)) for each in (plain, cut, masked, guided, fallback))
 
 
 # -- weights -------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ def _addresses() -> tuple[bytes, ...]:
 _WEIGHTS_BYTES = (1 << 20) + MAX_PARAMETERS * PARAMETER_BYTES
 
 WIRE_TARGETS = (
-    Target("trajectory", _decode_entry, WireError, _entries(), honest=4, fields=True),
+    Target("trajectory", _decode_entry, WireError, _entries(), honest=5, fields=True),
     Target("address", _decode_address, WireError, _addresses(), fields=True),
     Target("tensor", _decode_tensor, WireError, _tensors(), honest=3),
     Target("snapshot", _decode_snapshot, WireError, _snapshots(), fixed_bytes=_WEIGHTS_BYTES),

@@ -19,6 +19,8 @@ DEADLINE_S = 60.0
 TASK = QueuePick()
 NEAR_OPTIMUM = 0.98
 """Picking at random scores 0.5, by the oldest or by the smallest job about 0.75."""
+NEAR_BY_RULE = 0.9
+TRAINED_VERSION = 4
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -42,6 +44,25 @@ def test_it_learns_which_job_is_best_wherever_it_stands(
     assert score >= NEAR_OPTIMUM
 
 
+def test_a_good_prior_begins_near_the_optimum_and_training_keeps_it(
+    redis_url: str, client_name: str, tmp_path: Path
+) -> None:
+    """By chance around the rule before the first model, by the model around it from then on."""
+    rng, sharpness = random.Random(1), 20.0
+    definition = item_definition(tmp_path, client_name, seed=1)
+    with item_agent(redis_url, definition) as agent:
+        first = [play(agent, rng, sharpness) for _ in range(8)]
+        assert agent.version == 0
+        assert sum(first) / len(first) > NEAR_BY_RULE
+        with worker_process(redis_url, definition, client_name):
+            assert agent.wait_for_model(timeout_s=60)
+            deadline = time.monotonic() + DEADLINE_S
+            while agent.version < TRAINED_VERSION and time.monotonic() < deadline:
+                assert play(agent, rng, sharpness) > 0.5
+            assert agent.version >= TRAINED_VERSION
+            assert greedy_score(agent, rng, sharpness) >= NEAR_OPTIMUM
+
+
 def item_definition(folder: Path, client: str, seed: int) -> Path:
     """A definition with quick parameters and a network for each item."""
     definition = definition_file(folder, client, seed, "PPO")
@@ -63,11 +84,12 @@ def item_agent(redis_url: str, definition: Path) -> Iterator[StreamAgent]:
         yield agent
 
 
-def play(agent: StreamAgent, rng: random.Random) -> float:
+def play(agent: StreamAgent, rng: random.Random, sharpness: float = 0.0) -> float:
     """One recorded episode; its mean reward."""
     trajectory, total = None, 0.0
     for queue, mask in TASK.queues(rng):
-        trajectory, action = agent.request_for_action(trajectory, queue, mask)
+        prior = sharpness * TASK.merit(queue) if sharpness else None
+        trajectory, action = agent.request_for_action(trajectory, queue, mask, prior)
         reward = TASK.reward(queue, mask, int(action))
         total += reward
         agent.add_to_trajectory(trajectory, action)
@@ -77,11 +99,11 @@ def play(agent: StreamAgent, rng: random.Random) -> float:
     return total / TASK.episode_steps
 
 
-def greedy_score(agent: StreamAgent, rng: random.Random) -> float:
+def greedy_score(agent: StreamAgent, rng: random.Random, sharpness: float = 0.0) -> float:
     """Mean reward of greedy picks, not recorded."""
-    rewards = [
-        TASK.reward(queue, mask, int(agent.evaluate(queue, mask)))
-        for _ in range(16)
-        for queue, mask in TASK.queues(rng)
-    ]
+    rewards = []
+    for _ in range(16):
+        for queue, mask in TASK.queues(rng):
+            prior = sharpness * TASK.merit(queue) if sharpness else None
+            rewards.append(TASK.reward(queue, mask, int(agent.evaluate(queue, mask, prior))))
     return sum(rewards) / len(rewards)
