@@ -21,7 +21,7 @@ from rl4sys_stream.agent.setup import Setup, make_setup
 from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.agent.status import AgentStatus
 from rl4sys_stream.clock import Clock, SystemClock
-from rl4sys_stream.errors import SpoolError, UsageError
+from rl4sys_stream.errors import ConfigError, SpoolError, UsageError
 from rl4sys_stream.policy.policy import UniformPolicy
 from rl4sys_stream.spaces import Observation, flat_dim, make_flattener
 from rl4sys_stream.telemetry import log_event
@@ -83,16 +83,18 @@ class StreamAgent:
             observation_space: A space: ours, as JSON or Gymnasium's. If neither this nor the
                 configuration says it, the registered spec does: one short look-up.
             action_space: Likewise; no Dict and no Tuple.
-            fallback: Decides until the first model arrives; without it actions are uniform over
-                the allowed ones. An on-policy learner does not train on the fallback's decisions,
-                because their probabilities are unknown.
+            fallback: Decides until the first model arrives, and where a model takes longer than
+                `agent.deadline_s`. Without it actions are uniform at first over the allowed ones.
+                An on-policy learner does not train on the fallback's decisions, because their
+                probabilities are unknown.
             seed: Of the sampling of actions; None: the configuration's, else fresh.
             overrides: Any other setting by its dotted path: `{"agent.queue_entries": 100}`.
             environ: Instead of `os.environ`.
             clock: Instead of the system's.
 
         Raises:
-            ConfigError: If a setting is unknown, mistyped, impossible, or missing everywhere.
+            ConfigError: If a setting is unknown, mistyped, impossible, or missing everywhere, or
+                there is a deadline without a fallback.
             SpoolError: If `agent.spool_dir` cannot be used.
         """
         overrides = dict(overrides or {})
@@ -107,6 +109,12 @@ class StreamAgent:
             overrides=overrides,
             environ=os.environ if environ is None else environ,
         )
+        if setup.config.agent.deadline_s is not None and fallback is None:
+            raise ConfigError(
+                "what a model decides too late the fallback decides instead: pass fallback=, or "
+                "leave deadline_s out",
+                path="agent.deadline_s",
+            )
         self._setup: Setup = setup
         self._flatten = make_flattener(setup.observation_space)
         self._fallback = fallback
@@ -139,6 +147,8 @@ class StreamAgent:
             actions=setup.actions,
             no_prior=setup.no_prior,
             fallback=self._fallback,
+            deadline_s=setup.config.agent.deadline_s,
+            now=self._clock.monotonic,
             uniform=self._random,
         )
         # If the application drops the agent without closing it, its threads must not go on.
@@ -218,7 +228,7 @@ class StreamAgent:
             traj = self._recorder.begin()
         elif traj.ended or traj.episode.recorder is not self._recorder:
             traj = self._next_trajectory(traj)
-        action = self._decider.draw(question, traj.episode)
+        action = self._decider.decide(question, traj.episode)
         traj.segment.latest = action
         return traj, action
 

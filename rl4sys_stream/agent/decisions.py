@@ -31,6 +31,7 @@ class Question(NamedTuple):
         prior: `float32 [choices]`, a copy, or None.
         obs: The observation as it was given.
         mask: The mask as it was given.
+        asked_at: Monotonic seconds; 0 where there is no deadline.
     """
 
     observation: NDArray[np.float32]
@@ -38,6 +39,7 @@ class Question(NamedTuple):
     prior: NDArray[np.float32] | None
     obs: Observation | None
     mask: ArrayLike | None
+    asked_at: float
 
 
 class Decider:
@@ -55,6 +57,8 @@ class Decider:
         actions: ActionFormat,
         no_prior: str,
         fallback: Fallback | None,
+        deadline_s: float | None,
+        now: Callable[[], float],
         uniform: Callable[[], float],
     ) -> None:
         """Prepare.
@@ -66,6 +70,8 @@ class Decider:
             actions: What an action is.
             no_prior: Why decisions take no prior; "" if they do.
             fallback: Decides until the first model arrives; None: chance does.
+            deadline_s: It also decides where a model took longer; None: it does not.
+            now: Monotonic seconds.
             uniform: Draws a number from [0, 1).
         """
         self._slot = slot
@@ -76,6 +82,8 @@ class Decider:
         self._applied = None if actions.single else actions.applied
         self._no_prior = no_prior
         self._fallback = fallback
+        self._deadline_s = deadline_s
+        self._now = now
         self._uniform = uniform
 
     def ask(
@@ -88,15 +96,30 @@ class Decider:
             MaskError: If the mask has the wrong shape, or forbids everything.
             PriorError: If the prior has the wrong shape, is not finite, or the client takes none.
         """
+        asked_at = 0.0 if self._deadline_s is None else self._now()
         observation = self._flatten(obs)  # type: ignore[arg-type]
         allowed = None if mask is None else as_mask(mask, self._actions)
         logits = None
         if prior is not None:
             logits = as_prior(prior, self._actions.choices, self._no_prior)
-        return Question(observation, allowed, logits, obs, mask)
+        return Question(observation, allowed, logits, obs, mask, asked_at)
+
+    def decide(self, question: Question, episode: Episode) -> ActionHandle:
+        """An action for `episode`: drawn from the policy, or the fallback's if that took too long.
+
+        Raises:
+            UsageError: If the fallback decides for no allowed action.
+        """
+        action = self.draw(question, episode)
+        if self._deadline_s is None or not action.version:
+            return action
+        if self._now() - question.asked_at <= self._deadline_s:
+            return action
+        self._tally.late_decisions += 1
+        return self._act_without_model(question, episode)
 
     def draw(self, question: Question, episode: Episode | None) -> ActionHandle:
-        """An action for `episode`, drawn from the policy; None: for evaluation.
+        """An action drawn from the policy, whenever it comes; `episode` is None for evaluation.
 
         Raises:
             UsageError: If the fallback decides for no allowed action.
@@ -104,8 +127,9 @@ class Decider:
         policy = self._slot.policy
         self._tally.decisions += 1
         if not policy.version:
+            self._tally.fallback_decisions += 1
             return self._act_without_model(question, episode)
-        observation, allowed, prior, _, _ = question
+        observation, allowed, prior, _, _, _ = question
         raw, log_prob = policy.act(observation, allowed, self._uniform, prior)
         return ActionHandle(
             raw if self._applied is None else self._applied(raw),
@@ -128,8 +152,9 @@ class Decider:
         policy = self._slot.policy
         self._tally.decisions += 1
         if not policy.version:
+            self._tally.fallback_decisions += 1
             return self._act_without_model(question, None)
-        observation, allowed, prior, _, _ = question
+        observation, allowed, prior, _, _, _ = question
         raw, log_prob = policy.greedy(observation, allowed, prior)
         return ActionHandle(
             self._actions.applied(raw),
@@ -144,8 +169,7 @@ class Decider:
         )
 
     def _act_without_model(self, question: Question, episode: Episode | None) -> ActionHandle:
-        self._tally.fallback_decisions += 1
-        observation, allowed, prior, obs, mask = question
+        observation, allowed, prior, obs, mask, _ = question
         if self._fallback is None or obs is None:
             chance = UniformPolicy(self._actions)
             raw, log_prob = chance.act(observation, allowed, self._uniform, prior)
