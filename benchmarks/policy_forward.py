@@ -42,6 +42,23 @@ def make_policy(
     return build_policy(spec, weights, BehaviorExtras(norm if normalised else None), 1, "bench")
 
 
+def make_item_policy() -> ModelPolicy:
+    """A random actor for 128 items of 12 features."""
+    layout = actor_layout(12, (32, 16), 1)
+    flat = np.random.default_rng(0).normal(0, 0.1, layout.size).astype(np.float32)
+    spec = ClientSpec(
+        observation_space=Box((128, 12)),
+        action_space=Discrete(128),
+        network=NetworkSpec(hidden_sizes=(32, 16), per_item=True),
+    )
+    return build_policy(spec, Weights(layout, flat), BehaviorExtras(), 1, "bench")
+
+
+def draw() -> float:
+    """The same action every time."""
+    return 0.7
+
+
 def measure(call: Callable[[], object]) -> dict[str, float]:
     """p50 and p99 of `call`, in microseconds."""
     for _ in range(WARMUP):
@@ -61,15 +78,19 @@ def cases() -> dict[str, Callable[[], object]]:
     obs = np.random.default_rng(1).normal(0, 1, 8).astype(np.float32)
     mask = np.array([True, False, True, True])
     plain, normalised = make_policy(normalised=False), make_policy()
+    queue = np.random.default_rng(2).normal(0, 1, 128 * 12).astype(np.float32)
+    quarter, picks = np.arange(128) < 32, make_item_policy()
     many, wide = make_policy(n_actions=100), make_policy((256, 256))
     return {
         "forward 64x64": lambda: plain.network.forward(obs),
         "forward 64x64, normalised": lambda: normalised.network.forward(obs),
-        "act 64x64": lambda: plain.act(obs, None, 0.7),
-        "act 64x64, normalised": lambda: normalised.act(obs, None, 0.7),
-        "act 64x64, normalised, masked": lambda: normalised.act(obs, mask, 0.7),
-        "act 64x64, normalised, 100 actions": lambda: many.act(obs, None, 0.7),
-        "act 256x256, normalised": lambda: wide.act(obs, None, 0.7),
+        "act 64x64": lambda: plain.act(obs, None, draw),
+        "act 64x64, normalised": lambda: normalised.act(obs, None, draw),
+        "act 64x64, normalised, masked": lambda: normalised.act(obs, mask, draw),
+        "act 64x64, normalised, 100 actions": lambda: many.act(obs, None, draw),
+        "act 256x256, normalised": lambda: wide.act(obs, None, draw),
+        "act 32x16 on 128 items": lambda: picks.act(queue, None, draw),
+        "act 32x16 on 32 of 128 items": lambda: picks.act(queue, quarter, draw),
     }
 
 

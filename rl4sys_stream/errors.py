@@ -7,6 +7,7 @@
     ├── UsageError                  the application called the agent wrongly
     │   ├── ObservationError        wrong shape, not numeric, or not finite
     │   ├── MaskError               wrong shape, or every action forbidden
+    │   ├── PriorError              wrong shape, not finite, or not for this client
     │   └── TrajectoryStateError    a trajectory or action used out of order
     ├── WireError                   bytes that do not decode
     │   ├── WireFormatError         not this format, or fields that contradict each other
@@ -52,6 +53,7 @@ __all__ = [
     "MissingExtraError",
     "NonFiniteError",
     "ObservationError",
+    "PriorError",
     "ServerStartError",
     "SpecMismatchError",
     "SpoolError",
@@ -159,6 +161,10 @@ class ObservationError(UsageError):
 
 class MaskError(UsageError):
     """A mask has the wrong shape, or forbids every action."""
+
+
+class PriorError(UsageError):
+    """A prior has the wrong shape or is not finite, or the client takes none."""
 
 
 class TrajectoryStateError(UsageError):

@@ -5,15 +5,15 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Self, SupportsFloat
+from typing import Final, Self, SupportsFloat
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from rl4sys_stream.agent.handles import ActionHandle, Episode, TrajectoryHandle
-from rl4sys_stream.agent.inputs import as_action, as_mask, foreign, no_handles, no_trajectory
+from rl4sys_stream.agent.decisions import Decider, Fallback
+from rl4sys_stream.agent.handles import ActionHandle, TrajectoryHandle
+from rl4sys_stream.agent.inputs import as_mask, foreign, no_handles, no_trajectory
 from rl4sys_stream.agent.lifecycle import watch
 from rl4sys_stream.agent.runtime import Dimensions, Runtime
 from rl4sys_stream.agent.settlement import Settlement
@@ -21,20 +21,15 @@ from rl4sys_stream.agent.setup import Setup, make_setup
 from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.agent.status import AgentStatus
 from rl4sys_stream.clock import Clock, SystemClock
-from rl4sys_stream.errors import SpoolError, UsageError
+from rl4sys_stream.errors import ConfigError, SpoolError, UsageError
 from rl4sys_stream.policy.policy import UniformPolicy
 from rl4sys_stream.spaces import Observation, flat_dim, make_flattener
 from rl4sys_stream.telemetry import log_event
-from rl4sys_stream.wire.format import FALLBACK_TOKEN
 from rl4sys_stream.wire.trajectory import End
 
 __all__ = ["Fallback", "StreamAgent"]
 
 logger = logging.getLogger("rl4sys_stream.agent")
-
-Fallback = Callable[[Any, Any], object]
-"""The application's own decision: (observation, mask) as the agent was given them -> action, an
-element of the action space."""
 
 RUNNING: Final = 0
 ASLEEP: Final = 1
@@ -88,16 +83,18 @@ class StreamAgent:
             observation_space: A space: ours, as JSON or Gymnasium's. If neither this nor the
                 configuration says it, the registered spec does: one short look-up.
             action_space: Likewise; no Dict and no Tuple.
-            fallback: Decides until the first model arrives; without it actions are uniform over
-                the allowed ones. An on-policy learner does not train on the fallback's decisions,
-                because their probabilities are unknown.
+            fallback: Decides until the first model arrives, and where a model takes longer than
+                `agent.deadline_s`. Without it actions are uniform at first over the allowed ones.
+                An on-policy learner does not train on the fallback's decisions, because their
+                probabilities are unknown.
             seed: Of the sampling of actions; None: the configuration's, else fresh.
             overrides: Any other setting by its dotted path: `{"agent.queue_entries": 100}`.
             environ: Instead of `os.environ`.
             clock: Instead of the system's.
 
         Raises:
-            ConfigError: If a setting is unknown, mistyped, impossible, or missing everywhere.
+            ConfigError: If a setting is unknown, mistyped, impossible, or missing everywhere, or
+                there is a deadline without a fallback.
             SpoolError: If `agent.spool_dir` cannot be used.
         """
         overrides = dict(overrides or {})
@@ -112,11 +109,13 @@ class StreamAgent:
             overrides=overrides,
             environ=os.environ if environ is None else environ,
         )
+        if setup.config.agent.deadline_s is not None and fallback is None:
+            raise ConfigError(
+                "what a model decides too late the fallback decides instead: pass fallback=, or "
+                "leave deadline_s out",
+                path="agent.deadline_s",
+            )
         self._setup: Setup = setup
-        self._observation_space = setup.observation_space
-        self._actions = setup.actions
-        # One integer is applied as it is drawn: a call less on the decision path.
-        self._applied = None if setup.actions.single else setup.actions.applied
         self._flatten = make_flattener(setup.observation_space)
         self._fallback = fallback
         self._clock: Clock = clock or SystemClock()
@@ -124,7 +123,7 @@ class StreamAgent:
         self._forked = False
         self._state_lock = threading.Lock()
         self._random = random.Random(setup.config.agent.seed).random  # noqa: S311 - sampling
-        self._begin(PolicySlot(UniformPolicy(self._actions)))
+        self._begin(PolicySlot(UniformPolicy(setup.actions)))
         self._wake()
         watch(self)
 
@@ -135,13 +134,23 @@ class StreamAgent:
             setup.config,
             address=setup.address,
             keys=setup.keys,
-            dimensions=Dimensions(flat_dim(self._observation_space), self._actions),
+            dimensions=Dimensions(flat_dim(setup.observation_space), setup.actions),
             slot=slot,
             clock=self._clock,
         )
         self._slot = slot
         self._recorder = self._runtime.recorder
-        self._tally = self._runtime.tally
+        self._decider = Decider(
+            slot,
+            self._runtime.tally,
+            observation_space=setup.observation_space,
+            actions=setup.actions,
+            no_prior=setup.no_prior,
+            fallback=self._fallback,
+            deadline_s=setup.config.agent.deadline_s,
+            now=self._clock.monotonic,
+            uniform=self._random,
+        )
         # If the application drops the agent without closing it, its threads must not go on.
         weakref.finalize(self, self._runtime.abandon).atexit = False
 
@@ -188,6 +197,7 @@ class StreamAgent:
         traj: TrajectoryHandle | None = None,
         obs: Observation | None = None,
         mask: ArrayLike | None = None,
+        prior: ArrayLike | None = None,
     ) -> tuple[TrajectoryHandle, ActionHandle]:
         """Choose an action with the newest policy. It is recorded by `add_to_trajectory` only.
 
@@ -195,6 +205,8 @@ class StreamAgent:
             traj: The trajectory to continue; None or an ended one begins a new one.
             obs: An element of the observation space: anything array-like; it is copied.
             mask: Allowed actions, `[choices]` of bool or 0 and 1; None allows all.
+            prior: Logits that are added to the network's, `[choices]` within ±1000: what the
+                application would do by itself. Before the first model chance draws by them.
 
         Returns:
             The trajectory to go on with, and the action.
@@ -202,6 +214,8 @@ class StreamAgent:
         Raises:
             ObservationError: If the observation has the wrong shape, or is not finite.
             MaskError: If the mask has the wrong shape, or forbids everything.
+            PriorError: If the prior has the wrong shape, is not finite, or the client takes none:
+                its algorithm has no logits.
             TrajectoryStateError: If the trajectory is another agent's.
             UsageError: If the agent is closed, or the fallback decides for no allowed action.
         """
@@ -209,56 +223,20 @@ class StreamAgent:
             self._wake()
         if traj is not None and traj.__class__ is not TrajectoryHandle:
             raise no_trajectory(traj)
-        observation = self._flatten(obs)  # type: ignore[arg-type]
-        allowed = None if mask is None else as_mask(mask, self._actions)
+        question = self._decider.ask(obs, mask, prior)
         if traj is None:
             traj = self._recorder.begin()
         elif traj.ended or traj.episode.recorder is not self._recorder:
             traj = self._next_trajectory(traj)
-        policy = self._slot.policy
-        self._tally.decisions += 1
-        if policy.version:
-            raw, log_prob = policy.act(observation, allowed, self._random)
-            handle = ActionHandle(
-                raw if self._applied is None else self._applied(raw),
-                raw,
-                log_prob,
-                policy.version,
-                policy.token,
-                observation,
-                allowed,
-                traj.episode,
-            )
-        else:
-            handle = self._act_without_model(observation, allowed, obs, mask, traj.episode)
-        traj.segment.latest = handle
-        return traj, handle
+        action = self._decider.decide(question, traj.episode)
+        traj.segment.latest = action
+        return traj, action
 
     def _next_trajectory(self, traj: TrajectoryHandle) -> TrajectoryHandle:
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned and not traj.ended:
             raise foreign(traj)
         return self._recorder.begin()
-
-    def _act_without_model(
-        self,
-        observation: NDArray[np.float32],
-        allowed: NDArray[np.bool_] | None,
-        obs: Observation | None,
-        mask: ArrayLike | None,
-        episode: Episode | None,
-    ) -> ActionHandle:
-        self._tally.fallback_decisions += 1
-        if self._fallback is None or obs is None:
-            raw, log_prob = UniformPolicy(self._actions).act(observation, allowed, self._random)
-            token = ""
-        else:
-            raw = as_action(self._fallback(obs, mask), self._actions, allowed)
-            # As far as anyone can tell it always decides like this; the token says it is a guess.
-            log_prob, token = 0.0, FALLBACK_TOKEN
-        return ActionHandle(
-            self._actions.applied(raw), raw, log_prob, 0, token, observation, allowed, episode
-        )
 
     def add_to_trajectory(self, traj: TrajectoryHandle, action: ActionHandle) -> None:
         """Record `action` as the next step of `traj`.
@@ -326,7 +304,7 @@ class StreamAgent:
                 "led to: the learner estimates from it what would have followed"
             )
         else:
-            allowed = None if final_mask is None else as_mask(final_mask, self._actions)
+            allowed = None if final_mask is None else as_mask(final_mask, self._setup.actions)
             recorder.end(traj, action, End.TRUNCATED, final, allowed)
 
     def cut_trajectory(
@@ -353,47 +331,37 @@ class StreamAgent:
         recorder = traj.episode.recorder
         if recorder is not self._recorder and not recorder.orphaned:
             raise foreign(traj)
-        allowed = None if next_mask is None else as_mask(next_mask, self._actions)
+        allowed = None if next_mask is None else as_mask(next_mask, self._setup.actions)
         recorder.cut(traj, self._flatten(next_obs), allowed)
 
     def evaluate(
-        self, obs: Observation, mask: ArrayLike | None = None, *, deterministic: bool = True
+        self,
+        obs: Observation,
+        mask: ArrayLike | None = None,
+        prior: ArrayLike | None = None,
+        *,
+        deterministic: bool = True,
     ) -> ActionHandle:
         """An action that belongs to no trajectory and is never recorded or sent.
 
         Args:
             obs: As for `request_for_action`.
             mask: Likewise.
+            prior: Likewise.
             deterministic: The most probable action; False samples one. Before the first model
                 either way the fallback decides, or chance.
 
         Raises:
             ObservationError: See `request_for_action`.
             MaskError: Likewise.
+            PriorError: Likewise.
             UsageError: Likewise.
         """
         if self._state:
             self._wake()
-        observation = self._flatten(obs)
-        allowed = None if mask is None else as_mask(mask, self._actions)
-        policy = self._slot.policy
-        self._tally.decisions += 1
-        if not policy.version:
-            return self._act_without_model(observation, allowed, obs, mask, None)
-        if deterministic:
-            raw, log_prob = policy.greedy(observation, allowed)
-        else:
-            raw, log_prob = policy.act(observation, allowed, self._random)
-        return ActionHandle(
-            self._actions.applied(raw),
-            raw,
-            log_prob,
-            policy.version,
-            policy.token,
-            observation,
-            allowed,
-            None,
-        )
+        question = self._decider.ask(obs, mask, prior)
+        decider = self._decider
+        return decider.choose(question) if deterministic else decider.draw(question, None)
 
     # -- looking and leaving ----------------------------------------------------------------------
 

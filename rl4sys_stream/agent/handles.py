@@ -113,6 +113,7 @@ class ActionHandle:
         token: Token of that version.
         observation: `float32 [obs_dim]`, what it was chosen on, flattened.
         mask: `bool [choices]`, True = allowed, or None.
+        prior: `float32 [choices]`, what was added to the logits, or None.
         reward: What `update_reward` was last given; None before.
         episode: Whose action it is; None for an evaluation action, which is never recorded.
         segment: Where it is recorded; None before `add_to_trajectory`. The agent's own.
@@ -124,6 +125,7 @@ class ActionHandle:
         "log_prob",
         "mask",
         "observation",
+        "prior",
         "raw",
         "reward",
         "segment",
@@ -141,6 +143,7 @@ class ActionHandle:
         observation: NDArray[np.float32],
         mask: NDArray[np.bool_] | None,
         episode: Episode | None,
+        prior: NDArray[np.float32] | None = None,
     ) -> None:
         self.action = action
         self.raw = raw
@@ -150,6 +153,7 @@ class ActionHandle:
         self.observation = observation
         self.mask = mask
         self.episode = episode
+        self.prior = prior
         self.reward: float | None = None
         self.segment: Segment | None = None
 

@@ -1,13 +1,14 @@
-"""What the application gives, checked: masks, the fallback's decisions, and what is no handle."""
+"""What the application gives, checked: masks, priors, the fallback's decisions, and no handles."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rl4sys_stream.agent.handles import TrajectoryHandle
-from rl4sys_stream.errors import MaskError, TrajectoryStateError, UsageError
+from rl4sys_stream.errors import MaskError, PriorError, TrajectoryStateError, UsageError
 from rl4sys_stream.spaces.actions import ActionFormat, RawAction
+from rl4sys_stream.wire.format import MAX_PRIOR
 
-__all__ = ["as_action", "as_mask", "foreign", "no_handles", "no_trajectory"]
+__all__ = ["as_action", "as_mask", "as_prior", "foreign", "no_handles", "no_trajectory"]
 
 
 def as_mask(mask: ArrayLike, actions: ActionFormat) -> NDArray[np.bool_]:
@@ -40,6 +41,38 @@ def as_mask(mask: ArrayLike, actions: ActionFormat) -> NDArray[np.bool_]:
             )
         start += n
     return given
+
+
+def as_prior(prior: ArrayLike, choices: int, refusal: str) -> NDArray[np.float32]:
+    """A fresh `float32 [choices]` copy of `prior`.
+
+    Args:
+        prior: Logits, as the application gave them.
+        choices: How many there are.
+        refusal: Why the client takes no prior; "" if it does.
+
+    Raises:
+        PriorError: If the client takes none, the shape differs, an element is no number, or one is
+            not finite or beyond `MAX_PRIOR`.
+    """
+    if refusal:
+        raise PriorError(refusal)
+    try:
+        given = np.array(prior)
+    except (TypeError, ValueError) as error:
+        raise PriorError(f"the prior is no array: {error}") from None
+    if given.shape != (choices,):
+        raise PriorError(f"the prior has shape {given.shape}; there are {choices} actions")
+    if given.dtype.kind not in "iuf":
+        raise PriorError(f"a prior holds numbers, one logit for each action; not {given.dtype}")
+    within = np.abs(given) <= MAX_PRIOR  # NaN is not, either
+    if not within.all():
+        place = int(within.argmin())
+        raise PriorError(
+            f"prior[{place}] is {given[place]}; a logit is finite and within ±{MAX_PRIOR:g}: scale "
+            "it (a difference of 20 decides nearly always), and forbid by the mask"
+        )
+    return given.astype(np.float32)
 
 
 def as_action(

@@ -50,13 +50,15 @@ class Tally:
     Attributes:
         decisions: Actions requested.
         fallback_decisions: Those answered without a model.
+        late_decisions: Those answered by the fallback because the model's answer came too late.
     """
 
-    __slots__ = ("decisions", "fallback_decisions")
+    __slots__ = ("decisions", "fallback_decisions", "late_decisions")
 
     def __init__(self) -> None:
         self.decisions = 0
         self.fallback_decisions = 0
+        self.late_decisions = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +288,7 @@ class Runtime:
             steps=counts.steps,
             decisions=self.tally.decisions,
             fallback_decisions=self.tally.fallback_decisions,
+            late_decisions=self.tally.late_decisions,
             refused=session.refused,
             broker=session.state,
             spooled=self._left_in_spool if self._closed else counts.spooled,
@@ -315,6 +318,7 @@ class Runtime:
             policy_age_s=None if installed_at is None else self._clock.monotonic() - installed_at,
             decisions=self.tally.decisions,
             fallback_decisions=self.tally.fallback_decisions,
+            late_decisions=self.tally.late_decisions,
             open=self.recorder.open,
             accepted=counts.accepted,
             steps=counts.steps,

@@ -34,6 +34,7 @@ def to_trajectory(
         rewards=np.array(rewards, np.float32),
         log_probs=_log_probs(steps, actions),
         masks=masks,
+        priors=_priors(steps, actions.choices),
         final_observation=segment.final_observation,
         final_mask=_final_mask(segment, masks),
         end=segment.end,
@@ -77,6 +78,17 @@ def _final_mask(segment: Segment, masks: NDArray[np.bool_] | None) -> NDArray[np
     """`bool [choices]`, None if nobody said it, or nothing was forbidden at any time."""
     found = segment.final_mask
     return None if found is not None and masks is None and found.all() else found
+
+
+def _priors(steps: Sequence[ActionHandle], choices: int) -> NDArray[np.float32] | None:
+    """`float32 [T, choices]`, None if no step had one, 0 where another step had none."""
+    if all(step.prior is None for step in steps):
+        return None
+    priors = np.zeros((len(steps), choices), np.float32)
+    for row, step in zip(priors, steps, strict=True):
+        if step.prior is not None:
+            row[:] = step.prior
+    return priors
 
 
 def seal(segment: Segment, *, obs_dim: int, actions: ActionFormat, wall_ms: int) -> Sealed:

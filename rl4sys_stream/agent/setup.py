@@ -9,9 +9,10 @@ from typing import Final
 from rl4sys_stream.broker.connection import DEFAULT_URL, Broker, BrokerAddress
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import Registration, read_registration
-from rl4sys_stream.config import ClientConfig, load_config
+from rl4sys_stream.config import ClientConfig, ClientSpec, find_algorithm, load_config
+from rl4sys_stream.config.client import steps_that_fit
 from rl4sys_stream.errors import BrokerError, ConfigError, WireError
-from rl4sys_stream.spaces import Space
+from rl4sys_stream.spaces import Space, flat_dim
 from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.telemetry import log_event
 
@@ -33,6 +34,7 @@ class Setup:
         keys: Of the client.
         observation_space: What the application observes.
         actions: What it can do.
+        no_prior: Why its decisions take no prior logits, in words; "" if they do.
     """
 
     config: ClientConfig
@@ -40,6 +42,7 @@ class Setup:
     keys: ClientKeys
     observation_space: Space
     actions: ActionFormat
+    no_prior: str
 
 
 def make_setup(
@@ -92,7 +95,32 @@ def make_setup(
         )
     else:
         spec = config.spec()
-    return Setup(config, address, keys, spec.observation_space, spec.actions)
+    return Setup(
+        config,
+        address,
+        keys,
+        spec.observation_space,
+        spec.actions,
+        _why_no_prior(spec, config),
+    )
+
+
+def _why_no_prior(spec: ClientSpec, config: ClientConfig) -> str:
+    if spec.actions.continuous:
+        return "real-valued actions have no logits that a prior could be added to; leave it out"
+    if not find_algorithm(spec.algorithm).takes_priors:
+        return (
+            f"{spec.algorithm} does not train on logits, so it takes no prior; leave it out, or "
+            "take PPO"
+        )
+    limit, steps = config.worker.max_entry_bytes, config.agent.max_trajectory_steps
+    fit = steps_that_fit(flat_dim(spec.observation_space), spec.actions, limit, priors=True)
+    if steps > fit:
+        return (
+            f"with a prior in each step an entry of worker.max_entry_bytes ({limit}) carries at "
+            f"most {fit} steps: set agent.max_trajectory_steps to no more, which is {steps}"
+        )
+    return ""
 
 
 def _look_up(address: BrokerAddress, keys: ClientKeys, config: ClientConfig) -> Registration | None:

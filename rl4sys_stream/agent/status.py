@@ -20,6 +20,7 @@ class AgentStatus:
         policy_age_s: Seconds since that version came in; None before any.
         decisions: Actions requested, evaluation included.
         fallback_decisions: Those answered without a model.
+        late_decisions: Those answered by the fallback because the model was beyond `deadline_s`.
         open: Trajectories that have not ended.
         accepted: Trajectories that have ended or were cut.
         steps: Environment steps in them.
@@ -60,6 +61,7 @@ class AgentStatus:
     policy_age_s: float | None
     decisions: int
     fallback_decisions: int
+    late_decisions: int
     open: int
     accepted: int
     steps: int

@@ -69,10 +69,14 @@ class RunningMeanStd:
 def normalize(
     observations: NDArray[np.float32], normalization: ObservationNormalization
 ) -> NDArray[np.float32]:
-    """`observations`, float32 [N, obs_dim], shifted, scaled and clipped as the agents do it."""
-    scaled = (observations - normalization.mean) * normalization.scale
+    """`observations`, float32 [N, obs_dim], shifted, scaled and clipped as the agents do it.
+
+    Statistics of items, float32 [f], hold for each of those that an observation consists of.
+    """
+    rows = observations.reshape(-1, len(normalization.mean))
+    scaled = (rows - normalization.mean) * normalization.scale
     clipped: NDArray[np.float32] = scaled.clip(-normalization.clip, normalization.clip)
-    return clipped
+    return clipped.reshape(observations.shape)
 
 
 def discounted_returns(rewards: NDArray[np.float32], gamma: float) -> NDArray[np.float64]:

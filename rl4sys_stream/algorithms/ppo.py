@@ -19,6 +19,8 @@ Policy Optimization; each is marked where it happens:
     share it, so that none goes on pushing before the effect of the last one was seen.
  8. Optionally, rewards are divided by the running deviation of the return, as in
     Stable-Baselines3's `VecNormalize`.
+ 9. Where applications gave logits of their own, the policy is the softmax of the actor's plus
+    those: what is learned is where to depart from them.
 """
 
 from collections.abc import Sequence
@@ -34,14 +36,18 @@ from rl4sys_stream.algorithms.checkpoint import check_fits
 from rl4sys_stream.algorithms.distributions import ActionDistribution, make_distribution
 from rl4sys_stream.algorithms.export import export_policy
 from rl4sys_stream.algorithms.lag import describe_lag
-from rl4sys_stream.algorithms.networks import ActorCritic
+from rl4sys_stream.algorithms.networks import make_actor_critic
 from rl4sys_stream.algorithms.normalize import RunningMeanStd, discounted_returns, scale_rewards
 from rl4sys_stream.algorithms.optimizer import Optimizer
-from rl4sys_stream.algorithms.rollout import Correction, Rollout, make_rollout
+from rl4sys_stream.algorithms.rollout import (
+    Correction,
+    Rollout,
+    make_rollout,
+    observed_inputs,
+)
 from rl4sys_stream.config import ClientSpec, PPOParameters
 from rl4sys_stream.errors import NonFiniteError, UsageError, WireFormatError
 from rl4sys_stream.policy.extras import ObservationNormalization
-from rl4sys_stream.spaces import flat_dim
 from rl4sys_stream.wire.trajectory import Trajectory
 
 __all__ = ["MAX_TRAJECTORIES", "PPO", "LossGradient", "ppo_loss"]
@@ -137,8 +143,10 @@ class PPO:
     """PPO as `base.Algorithm` has it.
 
     Attributes:
-        actor: From observations to the outputs of `distributions.make_distribution`.
-        critic: From what it shares with the actor, or from observations, to values.
+        actor: From observations to the outputs of `distributions.make_distribution`, or from one
+            item to its logit.
+        critic: From what it shares with the actor, from observations, or from pools of their items
+            to values.
     """
 
     def __init__(self, spec: ClientSpec, parameters: PPOParameters, *, seed: int) -> None:
@@ -152,20 +160,19 @@ class PPO:
         self._parameters = parameters
         self._generator = torch.Generator().manual_seed(seed)
         self._squash = spec.actions.squash
-        obs_dim = flat_dim(spec.observation_space)
-        self._networks = ActorCritic(
-            obs_dim,
-            spec.actions.choices or spec.actions.dim,
-            spec.network,
-            self._generator,
-            log_std_init=parameters.log_std_init if spec.actions.continuous else None,
+        self._networks = make_actor_critic(
+            spec, self._generator, log_std_init=parameters.log_std_init
         )
         self.actor, self.critic = self._networks.actor, self._networks.critic
         self._distribution = make_distribution(spec.actions, self.actor)
         self._optimizer = Optimizer(
             (self.actor, self.critic), learning_rate=parameters.learning_rate
         )
-        self._statistics = {"observations": RunningMeanStd(obs_dim), "returns": RunningMeanStd(1)}
+        self._input_dim = spec.input_dim
+        self._statistics = {
+            "observations": RunningMeanStd(self._input_dim),
+            "returns": RunningMeanStd(1),
+        }
         self._num_timesteps = 0
         self._n_updates = 0  # epochs; Stable-Baselines3 calls them so
         self._samples: list[Sample] = []
@@ -226,7 +233,7 @@ class PPO:
         parameters = self._parameters
         trajectories = [sample.trajectory for sample in self._samples]
         if parameters.normalize_observations:
-            seen = np.concatenate([t.observations for t in trajectories])
+            seen = observed_inputs(trajectories, self._input_dim)
             self._statistics["observations"].update(seen)
         if parameters.normalize_rewards:
             trajectories = self._scale_rewards(trajectories)
@@ -258,9 +265,16 @@ class PPO:
         return self._statistics["observations"].normalization(self._parameters.clip_observations)
 
     @torch.no_grad()
-    def _log_probs(self, observations: Tensor, actions: Tensor, masks: Tensor | None) -> Tensor:
+    def _log_probs(self, steps: Rollout) -> Tensor:
         """Log-probabilities float32 [N, 1] of the policy as it is now."""
-        return self._distribution(self.actor(observations), actions, masks).log_probs
+        outputs = self._networks.outputs(steps.observations, steps.masks)
+        return self._policy(outputs, steps).log_probs
+
+    def _policy(self, outputs: Tensor, steps: Rollout) -> ActionDistribution:
+        """What `outputs` float32 [N, outputs] of the actor make of its actions; departure 9."""
+        if steps.priors is not None:
+            outputs = outputs + steps.priors
+        return self._distribution(outputs, steps.actions, steps.masks)
 
     def _train(self, rollout: Rollout) -> dict[str, float]:
         """Descend, and average the metrics as Stable-Baselines3 does (approx_kl: last epoch)."""
@@ -277,8 +291,8 @@ class PPO:
         while len(epochs) < parameters.n_epochs and not stopped:
             rows: list[Tensor] = []
             for batch in rollout.minibatches(parameters.batch_size, self._generator):
-                trace = self._networks.trace(batch.observations)
-                policy = self._distribution(trace.actor[-1], batch.actions, batch.masks)
+                trace = self._networks.trace(batch.observations, batch.masks)
+                policy = self._policy(trace.actor[-1], batch)
                 loss = ppo_loss(policy, trace.critic[-1], batch, parameters, clip)
                 rows.append(loss.metrics)
                 # Departure 5. The minibatch that shows the excess is not stepped on.
@@ -302,8 +316,7 @@ class PPO:
         Lagging data brings it along, and it is not the update's doing: counted in, it could end
         the update before its first step.
         """
-        log_probs = self._log_probs(rollout.observations, rollout.actions, rollout.masks)
-        log_ratio = log_probs - rollout.log_probs
+        log_ratio = self._log_probs(rollout) - rollout.log_probs
         return log_ratio.exp() - 1.0 - log_ratio
 
     def _learning_rates(self) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from rl4sys_stream.policy.extras import ObservationNormalization
 from rl4sys_stream.policy.heads import log_one_minus_tanh_squared
 from rl4sys_stream.wire.trajectory import Trajectory
 
-__all__ = ["Correction", "Rollout", "make_rollout"]
+__all__ = ["Correction", "Rollout", "make_rollout", "observed_inputs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Rollout:
         masks: bool [N, choices], True where allowed; None if everything was.
         initial_kl: float32 [N, 1], each step's share of the approximate KL before the update; None
             where nobody asks.
+        priors: float32 [N, choices], what applications added to the logits; None if nothing.
     """
 
     observations: Tensor
@@ -43,6 +44,7 @@ class Rollout:
     returns: Tensor
     masks: Tensor | None
     initial_kl: Tensor | None = None
+    priors: Tensor | None = None
 
     def minibatches(self, batch_size: int, generator: torch.Generator) -> Iterator["Rollout"]:
         """Every step once, in random order, in parts of about `batch_size`.
@@ -71,6 +73,7 @@ class Rollout:
             split(self.returns),
             split_optional(self.masks),
             split_optional(self.initial_kl),
+            split_optional(self.priors),
             strict=True,
         )
         for column in columns:
@@ -82,20 +85,20 @@ class Correction:
     """How the advantages and returns of steps of lagging policies are corrected, by V-trace.
 
     Attributes:
-        log_probs: From normalised observations float32 [N, obs_dim], actions and masks to the
-            log-probabilities float32 [N, 1] of the learner's policy before the update.
+        log_probs: From steps to the log-probabilities float32 [N, 1] of their actions by the
+            learner's policy before the update.
         rho_bar: See `vtrace`.
         c_bar: See `vtrace`.
     """
 
-    log_probs: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    log_probs: Callable[[Rollout], Tensor]
     rho_bar: float
     c_bar: float
 
 
 def make_rollout(
     trajectories: Sequence[Trajectory],
-    critic: Callable[[Tensor], Tensor],
+    critic: Callable[[Tensor, Tensor | None], Tensor],
     normalization: ObservationNormalization | None,
     *,
     gamma: float,
@@ -107,7 +110,8 @@ def make_rollout(
 
     Args:
         trajectories: At least one, of one client; whole or in parts, of any lengths.
-        critic: From normalised observations float32 [N, obs_dim] to values float32 [N, 1].
+        critic: From normalised observations float32 [N, obs_dim], and their masks, to values
+            float32 [N, 1]. Final observations have no mask: everything counts as allowed.
         normalization: What to do to observations first.
         gamma: Discount.
         gae_lambda: λ of generalised advantage estimation.
@@ -116,7 +120,8 @@ def make_rollout(
     """
     steps = sum(len(trajectory.actions) for trajectory in trajectories)
     observations = torch.from_numpy(_observations(trajectories, normalization))
-    values = critic(observations)
+    masks = _masks(trajectories)
+    values = critic(observations, _filled_up(masks, len(observations)))
     actions = np.concatenate([trajectory.actions for trajectory in trajectories])
     rollout = Rollout(
         observations=observations[:steps],
@@ -125,7 +130,8 @@ def make_rollout(
         values=values[:steps],
         advantages=torch.empty(steps, 1),
         returns=torch.empty(steps, 1),
-        masks=_masks(trajectories),
+        masks=masks,
+        priors=_priors(trajectories),
     )
     pieces = _pieces(trajectories, values.numpy()[:, 0])
     if correction is None:
@@ -198,7 +204,7 @@ def _correct(
     correction: Correction,
 ) -> Rollout:
     """With the advantages and returns of `vtrace`."""
-    own = correction.log_probs(rollout.observations, rollout.actions, rollout.masks)
+    own = correction.log_probs(rollout)
     log_ratios = (own - rollout.log_probs).numpy()[:, 0]
     parts = [
         vtrace(
@@ -231,6 +237,41 @@ def _masks(trajectories: Sequence[Trajectory]) -> Tensor | None:
         for t in trajectories
     ]
     return torch.from_numpy(np.concatenate(parts))
+
+
+def _priors(trajectories: Sequence[Trajectory]) -> Tensor | None:
+    """Priors float32 [N, choices], 0 where a trajectory has none; None if none has any."""
+    widths = {t.priors.shape[1] for t in trajectories if t.priors is not None}
+    if not widths:
+        return None
+    (choices,) = widths
+    parts = [
+        np.zeros((len(t.actions), choices), np.float32) if t.priors is None else t.priors
+        for t in trajectories
+    ]
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def _filled_up(masks: Tensor | None, rows: int) -> Tensor | None:
+    """Masks bool [rows, choices], all True beyond the given ones; None without any."""
+    if masks is None:
+        return None
+    return torch.cat((masks, masks.new_ones(rows - len(masks), masks.shape[1])))
+
+
+def observed_inputs(trajectories: Sequence[Trajectory], input_dim: int) -> NDArray[np.float32]:
+    """What the actor was shown: float32 [M, input_dim], of items those that exist.
+
+    Args:
+        trajectories: At least one, of one client.
+        input_dim: Of the actor; see `ClientSpec.input_dim`.
+    """
+    rows = np.concatenate([t.observations for t in trajectories])
+    masks = _masks(trajectories)
+    if rows.shape[1] == input_dim:
+        return rows
+    items = rows.reshape(-1, input_dim)
+    return items if masks is None else items[masks.numpy().reshape(-1)]
 
 
 def _column(array: NDArray[np.float32]) -> Tensor:

@@ -72,6 +72,7 @@ class AgentHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
         steps: Environment steps in the accepted ones.
         decisions: Actions requested.
         fallback_decisions: Those answered without a model.
+        late_decisions: Those answered by the fallback because the model was beyond `deadline_s`.
         refused: Why the registration was refused, "" if it was not.
         broker: What it thinks of the broker (up, down, …).
         spooled: What is queued and offered is on its disk too, and the next agent there sends it.
@@ -98,6 +99,7 @@ class AgentHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     steps: int = 0
     decisions: int = 0
     fallback_decisions: int = 0
+    late_decisions: int = 0
     refused: str = ""
     broker: str = ""
     spooled: bool = False

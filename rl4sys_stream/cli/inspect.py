@@ -193,6 +193,11 @@ def _echo_details(one: dict[str, Any], *, agents: bool) -> None:
     for said in one["agents"]:
         if said["refused"]:
             click.echo(f"  {one['client']}: agent {said['agent_id']} refused: {said['refused']}")
+        if late := said["late_decisions"]:
+            click.echo(
+                f"  {one['client']}: agent {said['agent_id']}: {late} of {said['decisions']} "
+                "decisions came too late, and were its fallback's"
+            )
     if not agents:
         return
     if not one["agents"]:

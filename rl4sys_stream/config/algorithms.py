@@ -57,6 +57,8 @@ class AlgorithmDefinition:
             `network_architecture.shared_layers` must be 0.
         has_critic: Whether it has one at all; else `network_architecture.critic_hidden_sizes` must
             not be there.
+        scores_items: Whether it can train `network_architecture.per_item`.
+        takes_priors: Whether it trains on logits to which the application has added its own.
     """
 
     name: str
@@ -67,6 +69,8 @@ class AlgorithmDefinition:
     squashes: bool = False
     shares_layers: bool = False
     has_critic: bool = True
+    scores_items: bool = False
+    takes_priors: bool = False
 
 
 PPO: Final = AlgorithmDefinition(
@@ -76,6 +80,8 @@ PPO: Final = AlgorithmDefinition(
     actions=("Discrete", "MultiDiscrete", "MultiBinary", "Box"),
     on_policy=True,
     shares_layers=True,
+    scores_items=True,
+    takes_priors=True,
 )
 
 DQN: Final = AlgorithmDefinition(

@@ -10,7 +10,13 @@ from rl4sys_stream.config.algorithms import check_actions, find_algorithm
 from rl4sys_stream.config.hyperparameters import Hyperparameters, PPOParameters
 from rl4sys_stream.config.schema import shown
 from rl4sys_stream.config.settings import AgentSettings, WorkerSettings
-from rl4sys_stream.config.spec import ClientSpec, NetworkSpec, action_format, check_network
+from rl4sys_stream.config.spec import (
+    ClientSpec,
+    NetworkSpec,
+    action_format,
+    check_items,
+    check_network,
+)
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import Space, flat_dim
 from rl4sys_stream.spaces.actions import ActionFormat
@@ -40,18 +46,26 @@ def check_client_id(name: object, *, path: str = "client_id") -> str:
     )
 
 
-def _step_bytes(obs_dim: int, actions: ActionFormat) -> int:
-    """A step: observation, reward and log-probability as float32, action and mask."""
-    return 4 * obs_dim + 4 + 4 + actions.step_bytes
+def _step_bytes(obs_dim: int, actions: ActionFormat, *, priors: bool = False) -> int:
+    """A step: observation, reward, log-probability and prior as float32, action and mask."""
+    return 4 * obs_dim + 4 + 4 + actions.step_bytes + 4 * actions.choices * priors
 
 
-def steps_that_fit(obs_dim: int, actions: ActionFormat, max_entry_bytes: int) -> int:
+def steps_that_fit(
+    obs_dim: int, actions: ActionFormat, max_entry_bytes: int, *, priors: bool = False
+) -> int:
     """Most steps of a trajectory, with masks, that an entry of `max_entry_bytes` can carry.
 
     The final observation and its mask come once.
+
+    Args:
+        obs_dim: Length of a flattened observation.
+        actions: What an action is.
+        max_entry_bytes: Of the entry.
+        priors: Whether the steps have prior logits.
     """
     room = max_entry_bytes - HEADER_RESERVE_BYTES - 4 * obs_dim - actions.choices
-    return max(0, room // _step_bytes(obs_dim, actions))
+    return max(0, room // _step_bytes(obs_dim, actions, priors=priors))
 
 
 def _known(space: Space | None, name: str) -> Space:
@@ -120,6 +134,8 @@ class ClientConfig:
         if self.action_space is not None:
             check_actions(self.algorithm, self.action_space)
             action_format(self.algorithm, self.action_space, self.network)
+        if self.action_space is not None and self.observation_space is not None:
+            check_items(self.algorithm, self.observation_space, self.action_space, self.network)
         self._check_entry_fits()
 
     def spec(self, registered: ClientSpec | None = None) -> ClientSpec:

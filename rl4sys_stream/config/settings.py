@@ -56,6 +56,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             survive the end of the process, with it also that of the machine.
         poll_interval_s: Longest time between two looks for a newer model, notices apart.
         heartbeat_s: Time between two heartbeats, which carry the agent's counts.
+        deadline_s: A decision that took longer than this, from the call on, is answered by the
+            application's fallback instead, recorded as the fallback's, and counted; None: never.
         seed: Of the sampling of actions; None: fresh. Agents that share a seed draw the same
             numbers, so give each process its own.
     """
@@ -76,6 +78,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     spool_fsync: bool = False
     poll_interval_s: Seconds = 1.0
     heartbeat_s: Seconds = 1.0
+    deadline_s: Seconds | None = None
     seed: Seed | None = None
 
     def __post_init__(self) -> None:

@@ -12,14 +12,23 @@ from rl4sys_stream.config.schema import check_keys, different_paths, read_struct
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import (
     Box,
+    Discrete,
     Space,
+    flat_dim,
     space_from_json,
     space_to_json,
     without_bounds,
 )
 from rl4sys_stream.spaces.actions import ActionFormat
 
-__all__ = ["Activation", "ClientSpec", "NetworkSpec", "action_format", "check_network"]
+__all__ = [
+    "Activation",
+    "ClientSpec",
+    "NetworkSpec",
+    "action_format",
+    "check_items",
+    "check_network",
+]
 
 Width = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 
@@ -39,6 +48,9 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             its own follow them.
         squash_output: Whether real-valued actions go through tanh onto their bounds; else they are
             clipped to them. Some algorithms always squash.
+        per_item: Whether the actor is one network for each row of a two-dimensional observation,
+            which gives the logit of the action of the same number; the critic then takes in what
+            the rows have in common, whatever their order and number.
     """
 
     hidden_sizes: tuple[Width, ...] = (64, 64)
@@ -46,9 +58,10 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     critic_hidden_sizes: tuple[Width, ...] | None = None
     shared_layers: Annotated[int, msgspec.Meta(ge=0)] = 0
     squash_output: bool = False
+    per_item: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse to share layers that do not exist.
+        """Refuse to share layers that do not exist, or that see one item alone.
 
         Raises:
             ConfigError: With the inequality in words.
@@ -58,6 +71,12 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ConfigError(
                 f"the critic cannot share {self.shared_layers} hidden layers of an actor that has "
                 f"{layers}: shared_layers must be <= the length of hidden_sizes, which is {layers}",
+                path="shared_layers",
+            )
+        if self.per_item and self.shared_layers:
+            raise ConfigError(
+                "with per_item the actor's layers see one item each, and the critic needs all of "
+                f"them: shared_layers must be 0, not {self.shared_layers}",
                 path="shared_layers",
             )
 
@@ -82,6 +101,8 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             data["shared_layers"] = self.shared_layers
         if self.squash_output:
             data["squash_output"] = True
+        if self.per_item:
+            data["per_item"] = True
         return data
 
 
@@ -104,6 +125,34 @@ def check_network(algorithm: str, network: NetworkSpec) -> None:
             f"{algorithm} has no critic that could share layers with the actor: shared_layers must "
             f"be 0, not {network.shared_layers}",
             path="network_architecture.shared_layers",
+        )
+
+
+def check_items(
+    algorithm: str, observation_space: Space, action_space: Space, network: NetworkSpec
+) -> None:
+    """Refuse to choose among items where the spaces or the algorithm have none.
+
+    Raises:
+        ConfigError: If the network is per item, and the algorithm cannot train such a one, or
+            actions are not the rows of the observation.
+    """
+    if not network.per_item:
+        return
+    path = "network_architecture.per_item"
+    if not find_algorithm(algorithm).scores_items:
+        raise ConfigError(
+            f"{algorithm} cannot train a network that sees one item at a time; leave per_item out, "
+            "or take PPO",
+            path=path,
+        )
+    rows = observation_space.shape[:-1] if isinstance(observation_space, Box) else ()
+    if not isinstance(action_space, Discrete) or rows != (action_space.n,):
+        raise ConfigError(
+            "an action is one of the observation's rows: per_item needs Discrete(n) actions and "
+            f"observations Box((n, features)), with the same n; not {action_space} and "
+            f"{observation_space}",
+            path=path,
         )
 
 
@@ -155,6 +204,7 @@ class ClientSpec:
                 )
         check_actions(self.algorithm, self.action_space)
         check_network(self.algorithm, self.network)
+        check_items(self.algorithm, self.observation_space, self.action_space, self.network)
         self.actions  # noqa: B018 -- it says what is wrong with them
 
     @property
@@ -165,6 +215,14 @@ class ClientSpec:
             ConfigError: If they are to be squashed and are no real numbers, or have no bounds.
         """
         return action_format(self.algorithm, self.action_space, self.network)
+
+    @property
+    def input_dim(self) -> int:
+        """Width of the actor's input: of a flattened observation, or of one item per item."""
+        space = self.observation_space
+        if self.network.per_item and isinstance(space, Box):
+            return space.shape[-1]
+        return flat_dim(space)
 
     def to_json(self) -> dict[str, object]:
         """The spec as JSON-ready data, every field present; `from_json` reads it back equal."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rl4sys_stream.config import ClientSpec
 from rl4sys_stream.errors import MaskError, ObservationError, WireFormatError
+from rl4sys_stream.policy.distributions import Categorical, allowed_actions
 from rl4sys_stream.policy.extras import BehaviorExtras
 from rl4sys_stream.policy.heads import (
     LOG_STD_LIMIT,
@@ -21,11 +22,10 @@ from rl4sys_stream.policy.heads import (
     StateGaussianHead,
 )
 from rl4sys_stream.policy.mlp import LOG_STD, MLPPolicy
-from rl4sys_stream.spaces import flat_dim
 from rl4sys_stream.spaces.actions import ActionFormat, RawAction
 from rl4sys_stream.wire.snapshot import Weights
 
-__all__ = ["ModelPolicy", "Policy", "UniformPolicy", "build_policy"]
+__all__ = ["ModelPolicy", "PerItemPolicy", "Policy", "UniformPolicy", "build_policy"]
 
 
 class Policy(Protocol):
@@ -51,6 +51,7 @@ class Policy(Protocol):
         obs: NDArray[np.float32],
         mask: NDArray[np.bool_] | None,
         uniform: Callable[[], float],
+        prior: NDArray[np.float32] | None = None,
     ) -> tuple[RawAction, float]:
         """A sampled action.
 
@@ -58,6 +59,8 @@ class Policy(Protocol):
             obs: `float32 [obs_dim]`, finite; not kept, not written to.
             mask: `bool [choices]`, True = allowed, or None.
             uniform: Draws a number from [0, 1).
+            prior: `float32 [choices]`, finite, added to the logits; None: nothing is. For heads
+                "categorical" alone.
 
         Returns:
             The raw action and the natural logarithm of its probability, or of its density.
@@ -65,7 +68,10 @@ class Policy(Protocol):
         ...
 
     def greedy(
-        self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None
+        self,
+        obs: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        prior: NDArray[np.float32] | None = None,
     ) -> tuple[RawAction, float]:
         """The best action, and the logarithm of the probability that `act` gives it."""
         ...
@@ -99,29 +105,101 @@ class ModelPolicy:
         obs: NDArray[np.float32],
         mask: NDArray[np.bool_] | None,
         uniform: Callable[[], float],
+        prior: NDArray[np.float32] | None = None,
     ) -> tuple[RawAction, float]:
         """See `Policy.act`."""
         network = self.network
         if obs.shape != (network.obs_dim,):
             raise _wrong_shape(obs, network.obs_dim)
-        return self.head.sample(network.forward(obs), mask, uniform)
+        outputs = network.forward(obs)
+        if prior is not None:
+            outputs += prior
+        return self.head.sample(outputs, mask, uniform)
 
     def greedy(
-        self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None
+        self,
+        obs: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        prior: NDArray[np.float32] | None = None,
     ) -> tuple[RawAction, float]:
         """See `Policy.greedy`."""
         if obs.shape != (self.network.obs_dim,):
             raise _wrong_shape(obs, self.network.obs_dim)
-        return self.head.greedy(self.network.forward(obs), mask)
+        outputs = self.network.forward(obs)
+        if prior is not None:
+            outputs += prior
+        return self.head.greedy(outputs, mask)
 
     def outputs(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Policy.outputs`."""
         return self.network.forward(observations)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PerItemPolicy(ModelPolicy):
+    """A published model whose network gives each item of an observation its logit.
+
+    Items that the mask forbids are not looked at: of a queue that is mostly padding, deciding costs
+    what the others cost.
+
+    Attributes:
+        items: n, padding included.
+    """
+
+    items: int
+
+    def act(
+        self,
+        obs: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        uniform: Callable[[], float],
+        prior: NDArray[np.float32] | None = None,
+    ) -> tuple[int, float]:
+        """See `Policy.act`."""
+        logits, places = self._logits(obs, mask, prior)
+        action, log_prob = Categorical.sample_logits(logits, None, uniform())
+        return action if places is None else int(places[action]), log_prob
+
+    def greedy(
+        self,
+        obs: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        prior: NDArray[np.float32] | None = None,
+    ) -> tuple[int, float]:
+        """See `Policy.greedy`."""
+        logits, places = self._logits(obs, mask, prior)
+        action, log_prob = Categorical.greedy(logits, None)
+        return action if places is None else int(places[action]), log_prob
+
+    def outputs(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Policy.outputs`; float32 [N, n·f] to [N, n], of items that do not exist, too."""
+        rows = observations.reshape(-1, self.network.obs_dim)
+        return self.network.forward(rows).reshape(-1, self.items)
+
+    def _logits(
+        self,
+        obs: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        prior: NDArray[np.float32] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.intp] | None]:
+        """Those of the allowed items, and which these are; None: all."""
+        features = self.network.obs_dim
+        if obs.shape != (self.items * features,):
+            raise _wrong_shape(obs, self.items * features)
+        rows, places = obs.reshape(self.items, features), None
+        if mask is not None:
+            allowed_actions(mask, self.items)
+            places = mask.nonzero()[0]
+            rows = rows[places]
+        logits = self.network.forward(rows)[:, 0]
+        if prior is not None:
+            logits += prior if places is None else prior[places]
+        return logits, places
+
+
 @dataclass(frozen=True, slots=True)
 class UniformPolicy:
-    """Every allowed action with the same probability, which it states truthfully.
+    """Every allowed action with the same probability, or by the prior's, stated truthfully.
 
     Real-valued actions are uniform between their bounds; where one is missing, they are normal
     with mean 0 and deviation 1.
@@ -141,14 +219,19 @@ class UniformPolicy:
         obs: NDArray[np.float32],  # noqa: ARG002  (the protocol's)
         mask: NDArray[np.bool_] | None,
         uniform: Callable[[], float],
+        prior: NDArray[np.float32] | None = None,
     ) -> tuple[RawAction, float]:
         """See `Policy.act`; the observation is not looked at."""
-        actions = self.actions
-        if actions.continuous:
+        if self.actions.continuous:
             return self._draw_vector(mask, uniform)
-        logits = np.zeros(actions.choices, np.float32)
-        head = CategoricalHead() if actions.single else FactorsHead(actions.nvec)
-        return head.sample(logits, mask, uniform)
+        return self._head().sample(self._logits(prior), mask, uniform)
+
+    def _head(self) -> Head:
+        actions = self.actions
+        return CategoricalHead() if actions.single else FactorsHead(actions.nvec)
+
+    def _logits(self, prior: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        return np.zeros(self.actions.choices, np.float32) if prior is None else prior
 
     def _draw_vector(
         self, mask: NDArray[np.bool_] | None, uniform: Callable[[], float]
@@ -178,14 +261,17 @@ class UniformPolicy:
         return np.where(widths > 0.0, widths, 1.0)
 
     def greedy(
-        self, obs: NDArray[np.float32], mask: NDArray[np.bool_] | None
+        self,
+        obs: NDArray[np.float32],
+        mask: NDArray[np.bool_] | None,
+        prior: NDArray[np.float32] | None = None,
     ) -> tuple[RawAction, float]:
-        """See `Policy.greedy`; the first allowed action, since all are equal, or the middle."""
-        if self.actions.continuous and self._widths() is None:
-            # Box and Muller make 0 of it.
-            return self.act(obs, mask, lambda: 0.0)
-        first = 0.5 if self.actions.continuous else 0.0
-        return self.act(obs, mask, lambda: first)
+        """See `Policy.greedy`; the first of the allowed actions that are equal, or the middle."""
+        if not self.actions.continuous:
+            return self._head().greedy(self._logits(prior), mask)
+        # Of what has no bounds, Box and Muller make the mean of 0.
+        share = 0.0 if self._widths() is None else 0.5
+        return self.act(obs, mask, lambda: share)
 
     def outputs(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Policy.outputs`; zeros."""
@@ -214,12 +300,20 @@ def build_policy(
         weights, spec.network, extras, log_std=extras.head == "gaussian"
     )
     head, outputs = _head(actions, weights, extras)
-    expected = (flat_dim(spec.observation_space), outputs)
+    per_item = spec.network.per_item
+    if per_item and extras.head != "categorical":
+        raise WireFormatError(
+            f"the model acts by a head {extras.head!r}; the client's network is per item, which "
+            "gives logits"
+        )
+    expected = (spec.input_dim, 1 if per_item else outputs)
     if (network.obs_dim, network.n_outputs) != expected:
         raise WireFormatError(
             f"the model maps {network.obs_dim} inputs to {network.n_outputs} outputs, the client "
             f"needs {expected[0]} and {expected[1]}"
         )
+    if per_item:
+        return PerItemPolicy(version, token, network, head, actions.choices)
     return ModelPolicy(version, token, network, head)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rl4sys_stream.spaces import Box, Discrete, MultiDiscrete
 
-__all__ = ["IdentityBox", "IdentityMultiDiscrete", "IdentityTask", "MaskedBandit"]
+__all__ = ["IdentityBox", "IdentityMultiDiscrete", "IdentityTask", "MaskedBandit", "QueuePick"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +146,50 @@ class MaskedBandit:
     def best(self, mask: NDArray[np.bool_]) -> int:
         """The highest allowed arm."""
         return int(np.flatnonzero(mask)[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePick:
+    """Pick one of the waiting jobs; the best one has waited longest for its size. Optimum: 1.
+
+    Jobs stand in random places of the queue, the others are padding, and their number changes from
+    step to step: what is best shows in a job's features alone.
+
+    Attributes:
+        places: Length of the queue.
+        episode_steps: Picks of an episode.
+    """
+
+    places: int = 12
+    episode_steps: int = 16
+
+    @property
+    def observation_space(self) -> Box:
+        """For each place: how long its job has waited, how large it is, and noise."""
+        return Box((self.places, 3))
+
+    @property
+    def action_space(self) -> Discrete:
+        """The places."""
+        return Discrete(self.places)
+
+    def queues(self, rng: random.Random) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+        """The queues of one episode: `float32 [places, 3]`, and where jobs are, `bool [places]`."""
+        for _ in range(self.episode_steps):
+            taken = rng.sample(range(self.places), rng.randint(2, self.places))
+            queue = np.zeros((self.places, 3), np.float32)
+            for place in taken:
+                queue[place] = [rng.random(), rng.random(), rng.gauss(0.0, 1.0)]
+            mask = np.zeros(self.places, np.bool_)
+            mask[taken] = True
+            yield queue, mask
+
+    def merit(self, queue: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What decides: waiting time less size, `float32 [places]`."""
+        return queue[:, 0] - queue[:, 1]
+
+    def reward(self, queue: NDArray[np.float32], mask: NDArray[np.bool_], action: int) -> float:
+        """1 for the best job, 0 for the worst, in between by merit."""
+        merits = self.merit(queue)
+        low, high = float(merits[mask].min()), float(merits[mask].max())
+        return (float(merits[action]) - low) / (high - low)

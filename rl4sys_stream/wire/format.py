@@ -9,6 +9,7 @@ __all__ = [
     "FLOAT32",
     "INT64",
     "MAX_EXACT_INTEGER",
+    "MAX_PRIOR",
     "MAX_TOKEN_CHARS",
     "TRAJECTORY_CODEC",
     "TRAJECTORY_FORMAT",
@@ -38,6 +39,10 @@ UINT8: Final = "|u1"
 
 MAX_EXACT_INTEGER: Final = (1 << 53) - 1
 """Largest integer that JSON readers and Redis' Lua (both use doubles) keep exactly."""
+
+MAX_PRIOR: Final = 1000.0
+"""Largest magnitude of a prior logit. It decides alone long before, and beyond it float32 would
+have no room left for what the network says."""
 
 MAX_TOKEN_CHARS: Final = 128
 """Longest agent_id and longest model token, in printable ASCII characters."""

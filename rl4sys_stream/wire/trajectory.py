@@ -8,6 +8,7 @@
 | `reward`    | `<f4 [T]`                                                       |
 | `log_prob`  | `<f4 [T]`, natural logarithm, by the policy that acted          |
 | `mask`      | `|u1 [T, choices]`, 1 = allowed; absent if nothing was masked   |
+| `prior`     | `<f4 [T, choices]`, logits that the application added; absent if it added none |
 | `final_obs` | `<f4 [obs_dim]`; absent only after `terminated`                 |
 | `final_mask` | `|u1 [choices]`, allowed at `final_obs`; absent if nobody said it |
 
@@ -36,6 +37,7 @@ from rl4sys_stream.wire.format import (
     FALLBACK_TOKEN,
     FLOAT32,
     INT64,
+    MAX_PRIOR,
     TRAJECTORY_CODEC,
     TRAJECTORY_FORMAT,
     UINT8,
@@ -90,6 +92,8 @@ class Trajectory:
         log_probs: `float32 [T]`, finite; of each action under the model that chose it. Of a real
             vector it is that of a density, and may be above 0.
         masks: `bool [T, choices]`, True = allowed, or None if nothing was forbidden.
+        priors: `float32 [T, choices]`, within ±`MAX_PRIOR`, what the application added to the
+            logits of the model that chose; None if nothing.
         final_observation: `float32 [obs_dim]`, finite; what the last action led to. None only if
             `end` is TERMINATED.
         final_mask: `bool [choices]`, what is allowed there, at least one of each choice. None if
@@ -106,6 +110,7 @@ class Trajectory:
     rewards: NDArray[np.float32]
     log_probs: NDArray[np.float32]
     masks: NDArray[np.bool_] | None
+    priors: NDArray[np.float32] | None = field(default=None, kw_only=True)
     final_observation: NDArray[np.float32] | None
     final_mask: NDArray[np.bool_] | None = field(default=None, kw_only=True)
     end: End
@@ -123,11 +128,13 @@ class TrajectorySpec:
         obs_dim: Length of a flattened observation.
         actions: What an action is.
         limits: Largest entry.
+        priors: Whether steps may have prior logits.
     """
 
     obs_dim: int
     actions: ActionFormat
     limits: WireLimits = field(default_factory=WireLimits)
+    priors: bool = False
 
 
 def encode_trajectory(trajectory: Trajectory) -> tuple[tuple[bytes, bytes], ...]:
@@ -149,6 +156,8 @@ def encode_trajectory(trajectory: Trajectory) -> tuple[tuple[bytes, bytes], ...]
     }
     if trajectory.masks is not None:
         arrays["mask"] = (trajectory.masks, UINT8)
+    if trajectory.priors is not None:
+        arrays["prior"] = (trajectory.priors, FLOAT32)
     final, final_mask = trajectory.final_observation, trajectory.final_mask
     header = Header(
         v=TRAJECTORY_FORMAT,
@@ -200,6 +209,7 @@ def decode_trajectory(fields: Mapping[bytes, bytes], spec: TrajectorySpec) -> Tr
         rewards=columns["reward"],
         log_probs=columns["log_prob"],
         masks=_as_masks("mask", columns.get("mask")),
+        priors=columns.get("prior"),
         final_observation=_read_final_observation(fields, header, spec),
         final_mask=_read_final_mask(fields, header, spec),
         end=header.end,
@@ -225,6 +235,8 @@ def _read_columns(
     }
     if "mask" in declared and not spec.actions.continuous:
         expected["mask"] = (UINT8, (spec.actions.choices,))
+    if "prior" in declared and spec.priors and not spec.actions.continuous:
+        expected["prior"] = (FLOAT32, (spec.actions.choices,))
     if declared.keys() != expected.keys():
         name = min(declared.keys() ^ expected.keys())
         raise WireFormatError(
@@ -316,6 +328,9 @@ def _check_shapes(trajectory: Trajectory, steps: int) -> None:
     masks = trajectory.masks
     if masks is not None and masks.shape != (steps, *masks.shape[-1:]):
         raise WireFormatError(f"masks of shape {masks.shape} for {steps} steps")
+    priors = trajectory.priors
+    if priors is not None and priors.shape != (steps, *priors.shape[-1:]):
+        raise WireFormatError(f"priors of shape {priors.shape} for {steps} steps")
     _check_final_mask_shape(trajectory)
 
 
@@ -355,6 +370,9 @@ def _check_values(trajectory: Trajectory, spec: TrajectorySpec) -> None:
     for name, array in floats.items():
         if array is not None and not np.isfinite(array).all():
             raise WireFormatError(f"column {name!r} holds a value that is not finite")
+    priors = trajectory.priors
+    if priors is not None and not (np.abs(priors) <= MAX_PRIOR).all():  # NaN is not, either
+        raise WireFormatError(f"column 'prior' holds a logit beyond ±{MAX_PRIOR:g}")
     if not spec.actions.continuous:
         _check_choices(trajectory, spec.actions)
 

@@ -70,7 +70,12 @@ class WorkerPlan:
         limits = WireLimits(
             max_entry_bytes=self.settings.max_entry_bytes, max_steps=self.settings.max_entry_steps
         )
-        return TrajectorySpec(flat_dim(self.spec.observation_space), self.spec.actions, limits)
+        return TrajectorySpec(
+            flat_dim(self.spec.observation_space),
+            self.spec.actions,
+            limits,
+            priors=find_algorithm(self.spec.algorithm).takes_priors,
+        )
 
 
 def make_plan(

@@ -80,8 +80,10 @@ def _entries() -> tuple[bytes, ...]:
     cut = trajectory(5, end=End.CUT, episode=7)
     masked = replace(cut, masks=np.ones((5, SPEC.actions.choices), np.bool_))
     going_on = replace(masked, final_mask=np.ones(SPEC.actions.choices, np.bool_))
+    guided = replace(masked, priors=np.full((5, SPEC.actions.choices), -1e3, np.float32))
     fallback = replace(plain, behavior=(BehaviorRun(0, "fallback", 12),))
-    return tuple(pack(encode_trajectory(each)) for each in (plain, cut, masked, going_on, fallback))
+    entries = (plain, cut, masked, going_on, guided, fallback)
+    return tuple(pack(encode_trajectory(each)) for each in entries)
 
 
 # -- weights -------------------------------------------------------------------------------------

@@ -21,6 +21,11 @@ from rl4sys_stream.algorithms.networks.mlp import (
     parameter_count,
 )
 from rl4sys_stream.algorithms.networks.parameters import Parameters
+from rl4sys_stream.algorithms.networks.per_item import (
+    PerItemActorCritic,
+    item_pools,
+    make_actor_critic,
+)
 
 __all__ = [
     "HIDDEN_GAIN",
@@ -32,8 +37,11 @@ __all__ = [
     "DuelingMLP",
     "GaussianActor",
     "Parameters",
+    "PerItemActorCritic",
     "Trace",
+    "item_pools",
     "make_actor",
+    "make_actor_critic",
     "make_q_network",
     "parameter_count",
 ]

@@ -80,10 +80,13 @@ class ActorCriticTrace:
     Attributes:
         actor: From the observations to the actor's outputs.
         critic: From what the critic takes of the actor to the values.
+        places: int64 [M], which of the B·n items of B observations went through an actor that sees
+            one at a time; None: all, or it sees whole observations.
     """
 
     actor: Trace
     critic: Trace
+    places: Tensor | None = None
 
 
 class ActorCritic:
@@ -148,11 +151,15 @@ class ActorCritic:
             parameters=valuing,
         )
 
-    def values(self, observations: Tensor) -> Tensor:
+    def outputs(self, observations: Tensor, _masks: Tensor | None = None) -> Tensor:
+        """The actor's outputs float32 [N, outputs]; masks change nothing in any of these."""
+        return self.actor(observations)
+
+    def values(self, observations: Tensor, _masks: Tensor | None = None) -> Tensor:
         """Values float32 [N, 1] of observations float32 [N, obs_dim]."""
         return self.critic(self.actor.hidden(observations, self.shared_layers))
 
-    def trace(self, observations: Tensor) -> ActorCriticTrace:
+    def trace(self, observations: Tensor, _masks: Tensor | None = None) -> ActorCriticTrace:
         """The forward pass of both for observations float32 [N, obs_dim], remembered."""
         actor = self.actor.trace(observations)
         return ActorCriticTrace(actor, self.critic.trace(actor[self.shared_layers]))

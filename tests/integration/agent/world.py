@@ -27,7 +27,7 @@ from rl4sys_stream.wire.trajectory import (
 OBS_DIM, N_ACTIONS = 3, 4
 OBSERVATION_SPACE, ACTION_SPACE = Box((OBS_DIM,)), Discrete(N_ACTIONS)
 SPEC = ClientSpec(observation_space=OBSERVATION_SPACE, action_space=ACTION_SPACE)
-TRAJECTORIES = TrajectorySpec(OBS_DIM, ActionFormat.of(ACTION_SPACE))
+TRAJECTORIES = TrajectorySpec(OBS_DIM, ActionFormat.of(ACTION_SPACE), priors=True)
 OBS = np.array([0.5, -0.5, 1.0], np.float32)
 
 QUICK = {

@@ -302,3 +302,17 @@ def test_an_agent_that_is_refused_is_a_fault(run, redis_url, client_name):
     assert seen.code == ExitCode.FAILURE
     assert "agent app-2 is refused and sends nothing: a different action_space.n" in seen.out
     application.close()
+
+
+def test_status_names_agents_whose_decisions_come_too_late(run, redis_url, client_name):
+    """Their application is under its fallback's control, and nothing is trained on it."""
+    application = Application(redis_url, client_name)
+    now_ms = time.time_ns() // 1_000_000
+    said = AgentHeartbeat(agent_id="app-2", decisions=40, late_decisions=7, time_ms=now_ms)
+    write_heartbeat(application.broker, application.keys, said)
+    seen = run("status", redis_url=redis_url)
+    assert "agent app-2: 7 of 40 decisions came too late, and were its fallback's" in seen.out
+    told = json.loads(run("status", "--client", client_name, "--json", redis_url=redis_url).out)
+    late = {one["agent_id"]: one["late_decisions"] for one in told["clients"][0]["agents"]}
+    assert late["app-2"] == 7
+    application.close()

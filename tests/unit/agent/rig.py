@@ -14,7 +14,7 @@ from rl4sys_stream.wire.trajectory import Trajectory, TrajectorySpec, decode_tra
 
 OBS_DIM, N_ACTIONS = 3, 4
 ACTIONS = ActionFormat.of(Discrete(N_ACTIONS))
-SPEC = TrajectorySpec(OBS_DIM, ACTIONS)
+SPEC = TrajectorySpec(OBS_DIM, ACTIONS, priors=True)
 
 
 class ManualClock:
@@ -79,6 +79,7 @@ class Rig:
         version: int = 0,
         token: str = "",
         mask: list[bool] | None = None,
+        prior: list[float] | None = None,
         log_prob: float = -1.5,
     ) -> ActionHandle:
         """An action chosen on the observation [value, value, value]."""
@@ -91,6 +92,7 @@ class Rig:
             np.full(OBS_DIM, value, np.float32),
             None if mask is None else np.array(mask),
             handle.episode,
+            None if prior is None else np.array(prior, np.float32),
         )
         handle.segment.latest = action
         return action

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rl4sys_stream.agent.inputs import as_action, as_mask
-from rl4sys_stream.errors import MaskError, UsageError
+from rl4sys_stream.agent.inputs import as_action, as_mask, as_prior
+from rl4sys_stream.errors import MaskError, PriorError, UsageError
 from rl4sys_stream.spaces import Discrete
 from rl4sys_stream.spaces.actions import ActionFormat
 
@@ -70,3 +70,40 @@ def test_a_decision_that_the_mask_forbids_is_refused():
     """The learner would quarantine the whole trajectory."""
     with pytest.raises(UsageError, match="mask forbids"):
         as_action(1, ActionFormat.of(Discrete(2)), np.array([True, False]))
+
+
+@pytest.mark.parametrize("prior", [[0, -1, 2], (0.0, -1.0, 2.0), np.array([0, -1, 2], np.int8)])
+def test_a_prior_of_any_numbers_is_copied_as_float32(prior):
+    """Whatever kind of array the application has, and may write into again."""
+    copy = as_prior(prior, 3, "")
+    assert copy.dtype == np.float32
+    assert copy.tolist() == [0.0, -1.0, 2.0]
+    given = np.zeros(2, np.float32)
+    assert not np.shares_memory(given, as_prior(given, 2, ""))
+
+
+@pytest.mark.parametrize(
+    ("prior", "words"),
+    [
+        ([0.0], r"shape \(1,\); there are 2"),
+        ([[0.0, 1.0]], "shape"),
+        ([0.0, np.nan], r"prior\[1\] is nan"),
+        ([-np.inf, 0.0], r"prior\[0\] is -inf.*forbid by the mask"),
+        ([0.0, -86_400.0], r"prior\[1\] is -86400.*scale it"),
+        ([10**400, 0.0], "no array|not object"),
+        ([True, False], "not bool"),
+        (["0", "1"], "a prior holds numbers"),
+        ([[1], [1, 2]], "no array"),
+        (1.0, "shape"),
+    ],
+)
+def test_a_prior_that_cannot_be_meant_is_refused_in_words(prior, words):
+    """A mask in its place, a forbidding -inf, or raw seconds, for some."""
+    with pytest.raises(PriorError, match=words):
+        as_prior(prior, 2, "")
+
+
+def test_a_client_that_takes_no_prior_says_why():
+    """Before anything else is looked at."""
+    with pytest.raises(PriorError, match="DQN does not"):
+        as_prior([0.0, np.nan], 2, "DQN does not train on logits")

@@ -211,6 +211,20 @@ def test_a_cut_by_the_application_carries_what_it_says_is_allowed_next():
     assert unsaid.final_mask is None
 
 
+def test_steps_without_a_prior_among_others_have_zeros():
+    """Nothing was added to their logits."""
+    rig = Rig()
+    handle = rig.recorder.begin()
+    for prior in ([0.5, -1.0, 0.0, 2.0], None):
+        action = rig.request(handle, prior=prior)
+        rig.recorder.add(handle, action)
+        action.update_reward(1.0)
+    rig.recorder.end(handle, None, End.TERMINATED, None)
+    priors = rig.sent()[0].priors
+    assert priors is not None
+    assert priors.tolist() == [[0.5, -1.0, 0.0, 2.0], [0.0] * 4]
+
+
 def test_a_probability_that_rounding_took_above_one_is_logged_as_one():
     """The decoder refuses positive log-probabilities."""
     rig = Rig()

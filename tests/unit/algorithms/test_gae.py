@@ -106,13 +106,13 @@ def test_an_unfinished_trajectory_without_a_final_observation_is_refused(end: En
 def test_each_trajectory_of_a_rollout_is_bootstrapped_alone() -> None:
     """Terminated, cut and truncated parts side by side, against the slow sum for each."""
     drawn = torch.Generator().manual_seed(3)
-    critic = ActorCritic(OBS_DIM, 2, NetworkSpec(hidden_sizes=(8,)), drawn).critic
+    networks = ActorCritic(OBS_DIM, 2, NetworkSpec(hidden_sizes=(8,)), drawn)
     trajectories = [sample.trajectory for sample in mixed_samples(5)]
-    rollout = make_rollout(trajectories, critic, None, gamma=0.97, gae_lambda=0.9)
+    rollout = make_rollout(trajectories, networks.values, None, gamma=0.97, gae_lambda=0.9)
 
     def value(rows: NDArray[np.float32]) -> NDArray[np.float64]:
         with torch.no_grad():
-            return critic(torch.from_numpy(rows)).numpy()[:, 0].astype(float)
+            return networks.values(torch.from_numpy(rows)).numpy()[:, 0].astype(float)
 
     expected = []
     for part in trajectories:

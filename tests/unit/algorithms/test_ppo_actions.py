@@ -116,7 +116,7 @@ def test_the_learner_finds_the_probabilities_that_its_policy_logged(
         gae_lambda=0.9,
         squash=SPECS[kind].actions.squash,
     )
-    own = ppo._log_probs(rollout.observations, rollout.actions, rollout.masks)
+    own = ppo._log_probs(rollout)
     assert own.std() > 0.05
     torch.testing.assert_close(own, rollout.log_probs, rtol=1e-4, atol=2e-5)
 

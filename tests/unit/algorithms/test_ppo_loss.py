@@ -158,7 +158,9 @@ def test_the_written_out_gradient_is_that_of_autograd(
         ent_coef=0.03, clip_range_vf=clip_range_vf, normalize_advantage=normalize_advantage
     )
     trajectories = [sample.trajectory for sample in mixed_samples(seed, masked=masked)]
-    batch = make_rollout(trajectories, make_ppo().critic, None, gamma=0.99, gae_lambda=0.95)
+    batch = make_rollout(
+        trajectories, make_ppo()._networks.values, None, gamma=0.99, gae_lambda=0.95
+    )
     logits = torch.randn(69, 4, generator=generator(seed)).requires_grad_()
     values = (batch.values + torch.randn(69, 1, generator=generator(seed + 9))).requires_grad_()
     expected = plain_loss(logits, values, batch, parameters)
@@ -177,7 +179,7 @@ def test_rollouts_keep_steps_and_masks_together_in_every_minibatch(masked: bool)
     """Each step once, each minibatch a row-wise selection, sizes within one of each other."""
     trajectories = [sample.trajectory for sample in mixed_samples(1, masked=masked)]
     ppo = make_ppo()
-    rollout = make_rollout(trajectories, ppo.critic, None, gamma=0.99, gae_lambda=0.95)
+    rollout = make_rollout(trajectories, ppo._networks.values, None, gamma=0.99, gae_lambda=0.95)
     batches = list(rollout.minibatches(16, generator()))
     assert sorted(len(batch.actions) for batch in batches) == [17, 17, 17, 18]
 
@@ -194,7 +196,7 @@ def test_rollouts_keep_steps_and_masks_together_in_every_minibatch(masked: bool)
 def test_parts_without_masks_allow_everything_beside_parts_with_masks() -> None:
     """An agent may send a mask in one trajectory and none in the next."""
     parts = [mixed_samples(1)[0].trajectory, mixed_samples(2, masked=True)[1].trajectory]
-    rollout = make_rollout(parts, make_ppo().critic, None, gamma=0.99, gae_lambda=0.95)
+    rollout = make_rollout(parts, make_ppo()._networks.values, None, gamma=0.99, gae_lambda=0.95)
     assert rollout.masks is not None
     assert parts[1].masks is not None
     assert rollout.masks[:20].all()

@@ -153,7 +153,7 @@ def test_trajectories_of_all_ends_are_corrected_each_by_itself() -> None:
         part.log_probs[:] += np.float32(shift)
     correction = Correction(ppo._log_probs, rho_bar=1.5, c_bar=0.7)
     rollout = make_rollout(
-        trajectories, ppo.critic, None, gamma=0.97, gae_lambda=0.9, correction=correction
+        trajectories, ppo._networks.values, None, gamma=0.97, gae_lambda=0.9, correction=correction
     )
     start = 0
     for part in trajectories:
@@ -179,8 +179,8 @@ def test_trajectories_of_all_ends_are_corrected_each_by_itself() -> None:
 
 def own_log_probs(ppo: PPO, part: Trajectory) -> NDArray[np.float32]:
     """What `ppo` would have logged for the actions that were taken."""
-    actions = torch.tensor(part.actions)[:, None]
-    return ppo._log_probs(torch.tensor(part.observations), actions, None)[:, 0].numpy()
+    rollout = make_rollout([part], ppo._networks.values, None, gamma=0.99, gae_lambda=0.95)
+    return ppo._log_probs(rollout)[:, 0].numpy()
 
 
 def test_on_policy_an_update_is_the_same_with_it_and_without() -> None:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl4sys_stream.config import ClientSpec, NetworkSpec
+from rl4sys_stream.config import ClientConfig, ClientSpec, NetworkSpec
 from rl4sys_stream.config.spec import Activation
 from rl4sys_stream.errors import ConfigError
-from rl4sys_stream.spaces import Box, Dict, Discrete, without_bounds
+from rl4sys_stream.spaces import Box, Dict, Discrete, MultiDiscrete, without_bounds
 from tests.unit.spaces.strategies import spaces
 
 LUNAR = ClientSpec(observation_space=Box((8,)), action_space=Discrete(4))
@@ -167,3 +167,59 @@ def test_bytes_that_are_no_spec_are_refused(data):
     """A damaged registry entry is named as such."""
     with pytest.raises(ConfigError):
         ClientSpec.from_bytes(data)
+
+
+ITEMS = ClientSpec(
+    observation_space=Box((16, 3)), action_space=Discrete(16), network=NetworkSpec(per_item=True)
+)
+
+
+def test_a_network_for_each_item_is_part_of_the_spec_and_only_written_where_it_is():
+    """Clients of before there was one stay equal; its width is that of an item."""
+    assert b"per_item" not in LUNAR.to_bytes()
+    assert ClientSpec.from_bytes(ITEMS.to_bytes()) == ITEMS
+    assert ITEMS.differences(replace(ITEMS, network=NetworkSpec())) == (
+        "network_architecture.per_item",
+    )
+    assert (ITEMS.input_dim, LUNAR.input_dim) == (3, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"action_space": Discrete(15)}, "with the same n; not Discrete\\(n=15\\)"),
+        ({"action_space": MultiDiscrete((16,))}, "needs Discrete\\(n\\) actions"),
+        ({"observation_space": Box((16,))}, "one of the observation's rows"),
+        ({"observation_space": Box((16, 3, 1))}, "one of the observation's rows"),
+        ({"observation_space": Discrete(16)}, "one of the observation's rows"),
+        ({"algorithm": "DQN"}, "DQN cannot train a network that sees one item at a time"),
+    ],
+)
+def test_choosing_among_items_that_do_not_exist_is_refused(change, words):
+    """In words, when a client is registered."""
+    changed: dict[str, Any] = change
+    with pytest.raises(ConfigError, match=words) as caught:
+        replace(ITEMS, **changed)
+    assert caught.value.path == "network_architecture.per_item"
+
+
+def test_choosing_among_items_that_do_not_exist_is_refused_when_the_configuration_is_read():
+    """Not only at the registration; and not before both spaces are known."""
+    for actions in (None, Discrete(16)):
+        ClientConfig(
+            observation_space=Box((16, 3)), action_space=actions, network=NetworkSpec(per_item=True)
+        )
+    with pytest.raises(ConfigError, match="one of the observation's rows") as caught:
+        ClientConfig(
+            observation_space=Box((48,)),
+            action_space=Discrete(16),
+            network=NetworkSpec(per_item=True),
+        )
+    assert caught.value.path == "network_architecture.per_item"
+
+
+def test_layers_that_see_one_item_cannot_be_shared_with_the_critic():
+    """It needs all of them at once."""
+    with pytest.raises(ConfigError, match="see one item each") as caught:
+        NetworkSpec(per_item=True, shared_layers=1)
+    assert caught.value.path == "shared_layers"

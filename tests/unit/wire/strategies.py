@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rl4sys_stream.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from rl4sys_stream.spaces.actions import ActionFormat
+from rl4sys_stream.wire.format import MAX_PRIOR
 from rl4sys_stream.wire.snapshot import Weights
 from rl4sys_stream.wire.trajectory import BehaviorRun, End, Trajectory, TrajectorySpec
 
@@ -88,6 +89,9 @@ def trajectories(draw: st.DrawFn) -> tuple[Trajectory, TrajectorySpec]:
     masks = None
     if not kind.continuous and draw(st.booleans()):
         masks = _masks(rng, kind, actions)
+    priors = None
+    if not kind.continuous and draw(st.booleans()):
+        priors = rng.uniform(-MAX_PRIOR, MAX_PRIOR, (steps, kind.choices)).astype(np.float32)
     has_final = end is not End.TERMINATED or draw(st.booleans())
     final_mask = None
     if has_final and not kind.continuous and draw(st.booleans()):
@@ -98,6 +102,7 @@ def trajectories(draw: st.DrawFn) -> tuple[Trajectory, TrajectorySpec]:
         rewards=finite(rng, (steps,)),
         log_probs=-np.abs(finite(rng, (steps,))),
         masks=masks,
+        priors=priors,
         final_observation=finite(rng, (obs_dim,)) if has_final else None,
         final_mask=final_mask,
         end=end,
@@ -106,7 +111,7 @@ def trajectories(draw: st.DrawFn) -> tuple[Trajectory, TrajectorySpec]:
         offset=draw(COUNTS),
         created_ms=draw(COUNTS),
     )
-    return trajectory, TrajectorySpec(obs_dim, kind)
+    return trajectory, TrajectorySpec(obs_dim, kind, priors=True)
 
 
 def assert_same_trajectory(left: Trajectory, right: Trajectory) -> None:

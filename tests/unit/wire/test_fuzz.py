@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,9 +32,10 @@ BASE = Weights.from_tensors({
 })  # fmt: skip
 NEW = Weights(BASE.layout, BASE.flat + np.float32(1e-3))
 SNAPSHOT, DIFF = encode_snapshot(BASE), encode_diff(BASE, NEW)
-FIELDS = dict(encode_trajectory(make()))
+FIELDS = dict(encode_trajectory(make(priors=np.ones((5, 4), np.float32))))
 HEADER: dict[str, Any] = json.loads(FIELDS[b"h"])
 NAMES = sorted(FIELDS)
+GUIDED = replace(SPEC, priors=True)
 
 ANY_JSON = st.recursive(
     st.none()
@@ -47,7 +49,7 @@ ANY_JSON = st.recursive(
 )
 
 
-def decode(fields: dict[bytes, bytes], spec: TrajectorySpec = SPEC) -> None:
+def decode(fields: dict[bytes, bytes], spec: TrajectorySpec = GUIDED) -> None:
     """Decode; what does decode must keep its promises, so it encodes and decodes again."""
     with contextlib.suppress(WireError):
         trajectory = decode_trajectory(fields, spec)
@@ -91,7 +93,7 @@ def test_entries_of_random_fields(fields):
 @example(1 << 62, ActionFormat.of(Box((1 << 10, 1 << 10))))
 def test_entries_of_another_client(obs_dim, actions):
     """A valid entry against every other spec, the largest included."""
-    decode(FIELDS, TrajectorySpec(obs_dim, actions))
+    decode(FIELDS, TrajectorySpec(obs_dim, actions, priors=True))
 
 
 @fuzz(max_examples=1000)

@@ -19,7 +19,7 @@ from rl4sys_stream.worker.intake import Candidate
 
 OBS_DIM = 3
 N_ACTIONS = 2
-SPEC = TrajectorySpec(OBS_DIM, ActionFormat.of(Discrete(N_ACTIONS)))
+SPEC = TrajectorySpec(OBS_DIM, ActionFormat.of(Discrete(N_ACTIONS)), priors=True)
 NO_MODEL = (0, "")
 
 
