@@ -9,6 +9,7 @@ from rl4sys_stream.broker.control import Control, read_control
 from rl4sys_stream.broker.head import ManifestEntry, read_head
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.cli.group import CommandGroup
+from rl4sys_stream.cli.model_diff import diff_command
 from rl4sys_stream.cli.model_files import export_command, import_command
 from rl4sys_stream.cli.options import (
     as_json_option,
@@ -16,6 +17,7 @@ from rl4sys_stream.cli.options import (
     echo_json,
     echo_table,
 )
+from rl4sys_stream.cli.rollback import rollback_command
 from rl4sys_stream.cli.steer import STEERING, client_option, open_client, utc
 from rl4sys_stream.errors import UnknownVersionError
 from rl4sys_stream.model_store.subscriber import ModelSubscriber
@@ -29,7 +31,7 @@ def models() -> None:
     """Look at model versions, choose who acts by which, and move them in and out."""
 
 
-for _command in (*STEERING, export_command, import_command):
+for _command in (*STEERING, rollback_command, diff_command, export_command, import_command):
     models.add_command(_command)
 
 

@@ -1,4 +1,4 @@
-"""`models pin|unpin|stop|resume|promote|rollback|rules|history`: who acts by which version."""
+"""`models pin|unpin|stop|resume|promote|rules|history`: who acts by which version."""
 
 import getpass
 import os
@@ -31,6 +31,7 @@ __all__ = [
     "agents_option",
     "cause_of",
     "client_option",
+    "describe_rule",
     "open_client",
     "percent_option",
     "reason_option",
@@ -42,7 +43,7 @@ LIVE_MS = 10_000
 """An agent that reported within this long counts as running."""
 
 client_option = click.option("--client", required=True, help="Whose versions.")
-reason_option = click.option("--reason", default="", help="Why, for the history.")
+reason_option = click.option("--reason", default="", help="Why, for `models history`.")
 agents_option = click.option(
     "--agents", metavar="GLOB", default="", help="Only agents with such an id, `host-7-*`."
 )
@@ -109,7 +110,7 @@ def pin_command(
     """Hold agents at VERSION while training goes on; "head" lets them be ahead of a promotion."""
     broker, keys = open_client(redis_url, client)
     rule = pin(broker, keys, version, selection(agents, percent), cause_of(reason))
-    click.echo(f"{client}: {_describe(rule)}")
+    click.echo(f"{client}: {describe_rule(rule)}")
     _echo_concerned(broker, keys, rule)
 
 
@@ -137,7 +138,7 @@ def stop_command(
     """Let agents act by the application's fallback at once, by chance if it has none."""
     broker, keys = open_client(redis_url, client)
     rule = stop(broker, keys, selection(agents, percent), cause_of(reason))
-    click.echo(f"{client}: {_describe(rule)}")
+    click.echo(f"{client}: {describe_rule(rule)}")
     _echo_concerned(broker, keys, rule)
     click.echo(f"take it back with: rl4sys-stream models resume {rule.rule_id} --client {client}")
 
@@ -243,7 +244,8 @@ def _rule_row(rule: Rule, concerned: dict[str, list[str]]) -> tuple[object, ...]
     )
 
 
-def _describe(rule: Rule) -> str:
+def describe_rule(rule: Rule) -> str:
+    """What a rule does, in a clause."""
     if rule.action == "fallback":
         return f"{rule.agents} are stopped (rule {rule.rule_id})"
     at = f"version {rule.version}" if rule.version else "the newest version"
@@ -271,7 +273,7 @@ def _echo_concerned(broker: Broker, keys: ClientKeys, rule: Rule) -> None:
 
 def _echo_removed(client: str, removed: tuple[Rule, ...], nothing: str) -> None:
     for rule in removed:
-        click.echo(f"{client}: no more: {_describe(rule)}")
+        click.echo(f"{client}: no more: {describe_rule(rule)}")
     if not removed:
         click.echo(f"{client}: {nothing}")
 

@@ -5,11 +5,11 @@ The committer knows what is committed; nothing else in a session does.
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from rl4sys_stream.algorithms.base import Algorithm, PolicyExport
+from rl4sys_stream.algorithms.base import Algorithm, AlgorithmState, PolicyExport
 from rl4sys_stream.broker.commit import Commit, CommitResult, commit, new_commit_id
 from rl4sys_stream.broker.control import Control, read_control
 from rl4sys_stream.broker.head import Head
@@ -25,11 +25,30 @@ from rl4sys_stream.worker.settlement import Settlement
 from rl4sys_stream.worker.statistics import RolloutStatistics
 from rl4sys_stream.worker.tenure import Tenure
 
-__all__ = ["Committer"]
+__all__ = ["Committer", "Publication"]
 
 logger = logging.getLogger("rl4sys_stream.worker")
 
 RETRY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What a new version consists of.
+
+    Attributes:
+        export: The policy.
+        state: The learner's, for the checkpoint.
+        settlement: What the commit settles.
+        statistics: Of the rollouts, for the checkpoint.
+        metrics: Of the update.
+    """
+
+    export: PolicyExport
+    state: AlgorithmState
+    settlement: Settlement
+    statistics: RolloutStatistics
+    metrics: dict[str, float]
 
 
 class Committer:
@@ -78,6 +97,11 @@ class Committer:
             raise RuntimeError("no version was published")
         return self._head
 
+    @property
+    def control(self) -> Control:
+        """What people ask for, as of the last look or commit."""
+        return self._control
+
     def publish(
         self, settlement: Settlement, statistics: RolloutStatistics, metrics: dict[str, float]
     ) -> None:
@@ -93,17 +117,35 @@ class Committer:
             CommitRefusedError: What is committed is not what this session started from.
             BrokerError: The broker cannot be used.
         """
-        tenure, old = self._tenure, self._head
+        export, state = self._algorithm.export(), self._algorithm.state()
+        self.publish_as(Publication(export, state, settlement, statistics, metrics), self.prune)
+
+    def publish_as(
+        self, publication: Publication, complete: Callable[[Commit, Control], Commit]
+    ) -> None:
+        """Commit `publication` as the next version, whatever the algorithm is.
+
+        Args:
+            publication: What it consists of.
+            complete: From the commit without pruning and the control to what is carried out; asked
+                again if the control was changed meanwhile. What it raises ends the attempt.
+
+        Raises:
+            FencedError: As for `publish`.
+            CommitRefusedError: Likewise.
+            BrokerError: Likewise.
+        """
+        tenure, old, settlement = self._tenure, self._head, publication.settlement
         version = old.version + 1 if old else 1
-        metrics = {**metrics, **statistics.metrics()}
+        metrics = {**publication.metrics, **publication.statistics.metrics()}
         metrics["time/total_timesteps"] = float(settlement.counts.steps)
         now_ms = tenure.clock.wall_ms()
         checkpoint = tenure.keys.checkpoint(version, tenure.token)
         ttl_s = int(tenure.plan.settings.stage_ttl_s)
-        state = self._algorithm.state()
-        stage_checkpoint(tenure.broker, checkpoint, state, statistics, ttl_s=ttl_s)
-        export = self._algorithm.export()
-        staged = self._stage_model(export, version, settlement, metrics, now_ms)
+        stage_checkpoint(
+            tenure.broker, checkpoint, publication.state, publication.statistics, ttl_s=ttl_s
+        )
+        staged = self._stage_model(publication.export, version, settlement, metrics, now_ms)
         deleted = self._delete(settlement)
         head = Head(
             version=version,
@@ -123,8 +165,8 @@ class Committer:
             metrics=msgspec.json.encode(record),
             notice=_notice(head),
         )
-        self._commit(work, self._pruning)
-        self._base = Base(version, tenure.token, export.weights)
+        self._commit(work, complete)
+        self._base = Base(version, tenure.token, publication.export.weights)
         self._tell(settlement, metrics)
 
     def _stage_model(
@@ -213,7 +255,7 @@ class Committer:
             watermarks=settlement.watermarks,
         )
 
-    def _pruning(self, work: Commit, control: Control) -> Commit:
+    def prune(self, work: Commit, control: Control) -> Commit:
         """`work`, whose head lists all versions, with those pruned that `control` does not name."""
         head = work.head
         if head is None:

@@ -40,9 +40,11 @@ from rl4sys_stream.model_store.subscriber import ModelSubscriber
 from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.worker.checkpoint import read_checkpoint
 from rl4sys_stream.worker.committer import Committer
+from rl4sys_stream.worker.gate import Evidence
 from rl4sys_stream.worker.health import Health, report_state
 from rl4sys_stream.worker.intake import Intake
 from rl4sys_stream.worker.isolation import Attempts
+from rl4sys_stream.worker.obedience import Obedience
 from rl4sys_stream.worker.plan import WorkerPlan, make_plan, record_plan
 from rl4sys_stream.worker.retained import RetainedTail
 from rl4sys_stream.worker.session import Session
@@ -252,12 +254,15 @@ class Worker:
         intake = _make_intake(stream, plan)
         with self._belonging_to(head):
             ledgers = self._read_ledgers(head)
+        evidence = Evidence()
+        gated = plan.settings.promotion_gate is not None
         books = Books(
             ledgers,
             head.counts if head else Counts(),
             lineage_epoch=plan.lineage_epoch,
             max_policy_lag=plan.settings.max_policy_lag if plan.on_policy else None,
             rescan=intake.rescan,
+            witness=evidence.witness if gated else None,
         )
         tenure = Tenure(
             broker=self._broker,
@@ -273,8 +278,9 @@ class Worker:
         )
         tail = self._retained_tail(plan, algorithm, head, stream, books)
         committer = Committer(tenure, algorithm, head, intake, tail)
+        obedience = Obedience(tenure, committer, evidence)
         try:
-            Session(tenure, algorithm, committer, statistics, books, intake).run()
+            Session(tenure, algorithm, committer, statistics, books, intake, obedience).run()
         finally:
             reader.close()
 
