@@ -5,6 +5,7 @@ import secrets
 
 import pytest
 
+from rl4sys_stream import StreamAgent
 from rl4sys_stream.broker.control import Selection, read_control
 from rl4sys_stream.broker.control_log import read_control_log
 from rl4sys_stream.broker.steering import Cause, demote, pin, promote, resume, stop, unpin
@@ -18,12 +19,12 @@ ALL = Selection()
 CAUSE = Cause("alice@ops", 1_700_000_000_000, "the return fell")
 
 
-def acts_by(agent, version):
+def acts_by(agent: StreamAgent, version: int) -> None:
     """Wait until the agent acts by a version."""
     eventually(lambda: agent.version == version, 10, f"version {version} acts")
 
 
-def choice(agent):
+def choice(agent: StreamAgent) -> object:
     """What it prefers to do."""
     return agent.evaluate(OBS).action
 
