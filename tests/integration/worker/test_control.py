@@ -278,7 +278,7 @@ def test_stopped_agents_are_not_waited_for(world):
 
 def test_the_gate_promotes_what_is_not_worse(world):
     """First whatever has enough episodes; then only what comes near the incumbent."""
-    world.define(promotion_gate={"margin": 1.0, "min_episodes": ROLLOUT})
+    world.define(promotion_margin=1.0, promotion_min_episodes=ROLLOUT)
     world.start()
     feeder = world.feeder()
     head = world.reaches(1)

@@ -6,10 +6,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from rl4sys_stream.errors import DigestError, WireFormatError
 from rl4sys_stream.exchange.onnx_file import encode_onnx
+from rl4sys_stream.exchange.package import ModelPackage
 from rl4sys_stream.exchange.safetensors_file import encode_safetensors, read_safetensors
 from rl4sys_stream.exchange.torch_file import encode_torch
 from rl4sys_stream.policy.mlp import LOG_STD
@@ -21,18 +23,18 @@ BOX = Box((2,), low=-1.0, high=1.0)
 ACTIVATIONS = ["tanh", "relu", "leaky_relu", "elu", "silu", "gelu", "sigmoid"]
 
 
-def observations():
+def observations() -> NDArray[np.float32]:
     """Some that the clip of the normalisation cuts off, and some that it does not."""
     return (3 * np.random.default_rng(1).standard_normal((64, OBS_DIM))).astype(np.float32)
 
 
-def numpy_outputs(model):
+def numpy_outputs(model: ModelPackage) -> NDArray[np.float32]:
     """What agents compute."""
     policy = build_policy(model.spec, model.weights, model.extras, 1, "t")
     return policy.outputs(observations())
 
 
-def run_onnx(model):
+def run_onnx(model: ModelPackage) -> dict[str, NDArray[np.float32]]:
     """What ONNX Runtime computes, by the names of the outputs."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
