@@ -58,7 +58,9 @@ class _Graph:
         self, operator: str, inputs: Sequence[str], output: str, **attributes: float | str
     ) -> str:
         """What an operator makes of `inputs`, under the name `output`."""
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
+        made = helper.make_node(operator, list(inputs), [output])
+        made.attribute.extend(helper.make_attribute(name, of) for name, of in attributes.items())
+        self.nodes.append(made)
         return output
 
 

@@ -47,7 +47,7 @@ def run_onnx(model: ModelPackage) -> dict[str, NDArray[np.float32]]:
 
 @pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_onnx_runtime_computes_the_policys_logits(activation, normalized):
+def test_onnx_runtime_computes_the_logits_of_the_policy(activation, normalized):
     """Whatever the activation; normalisation is in the graph."""
     model = package(activation=activation, normalized=normalized)
     found = run_onnx(model)
