@@ -158,6 +158,18 @@ def test_agents_act_by_the_promoted_version_and_canaries_by_the_newest(world):
         assert demote(world.broker, world.keys, CAUSE) is None
 
 
+def test_a_stop_reaches_an_agent_that_seldom_looks_by_its_notice(world):
+    """What is asked for in an emergency must not wait for the next look, here 10 minutes away."""
+    with world.agent(poll_interval_s=600.0) as agent:
+        eventually(world.registered)
+        world.publish(1, weights(2))
+        acts_by(agent, 1)
+        stop(world.broker, world.keys, ALL, CAUSE)
+        acts_by(agent, 0)
+        resume(world.broker, world.keys, "", CAUSE)
+        acts_by(agent, 1)
+
+
 def test_a_notice_that_is_lost_is_made_up_for_by_the_next_look(world):
     """Agents read the control whenever they look for a model."""
     with world.agent() as agent:

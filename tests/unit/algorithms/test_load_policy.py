@@ -1,9 +1,11 @@
 """Beginning with the actor of another training: the same policy, and all else as it was drawn."""
 
+import msgspec
 import numpy as np
 import pytest
 
 from rl4sys_stream.algorithms.base import Algorithm
+from rl4sys_stream.algorithms.ppo import PPO
 from rl4sys_stream.algorithms.registry import make_algorithm
 from rl4sys_stream.config import (
     ClientSpec,
@@ -38,7 +40,7 @@ def learner(
         action_space=BOX if algorithm == "SAC" else Discrete(2),
         network=NetworkSpec(hidden_sizes=hidden),
     )
-    return make_algorithm(spec, kinds[algorithm](**parameters), seed=seed)
+    return make_algorithm(spec, msgspec.convert(parameters, kinds[algorithm]), seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,7 @@ def test_the_policy_is_that_of_the_other_training(algorithm, parameters):
 def test_a_normalisation_goes_on_from_what_was_published():
     """So that it acts alike, and is not swept away by the first rollout."""
     teacher = learner("PPO", seed=1, normalize_observations=True)
+    assert isinstance(teacher, PPO)
     statistics = teacher._statistics["observations"]
     statistics.update(np.random.default_rng(0).normal(3.0, 2.0, (500, 3)))
     pupil = learner("PPO", seed=2, normalize_observations=True)
