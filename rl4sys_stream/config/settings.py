@@ -6,7 +6,7 @@ import msgspec
 
 from rl4sys_stream.errors import ConfigError
 
-__all__ = ["AgentSettings", "WorkerSettings"]
+__all__ = ["AgentSettings", "PromotionGate", "WorkerSettings"]
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -18,6 +18,7 @@ FolderName = Annotated[str, msgspec.Meta(min_length=1)]
 RetainedBytes = Annotated[int, msgspec.Meta(ge=1 << 20)]
 ForgetSeconds = Annotated[float, msgspec.Meta(ge=3600)]
 BlockSeconds = Annotated[float, msgspec.Meta(gt=0, le=2)]
+Margin = Annotated[float, msgspec.Meta(ge=0)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 RENEWALS_PER_LEASE: Final = 3
@@ -92,6 +93,18 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             )
 
 
+class PromotionGate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a version is promoted by the worker itself.
+
+    Attributes:
+        margin: A version is promoted if its mean return is at least the incumbent's less this.
+        min_episodes: Whole episodes that each of the two must have acted.
+    """
+
+    margin: Margin = 0.0
+    min_episodes: Count = 20
+
+
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a worker takes in, commits and publishes.
 
@@ -120,6 +133,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         max_failed_updates: The worker stops after this many updates in a row that fail as a whole:
             losses or weights that are not finite, or an error.
         torch_threads: Threads of PyTorch.
+        promotion_gate: Agents act by the promoted version, and the worker promotes one when canary
+            agents have shown that it is not worse; null: people promote, or agents follow the
+            newest.
     """
 
     max_policy_lag: Count = 8
@@ -136,6 +152,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     retained_bytes: RetainedBytes = 256 << 20
     max_failed_updates: Count = 3
     torch_threads: Count = 1
+    promotion_gate: PromotionGate | None = None
 
     def __post_init__(self) -> None:
         """Refuse settings under which a healthy worker would lose its client.
