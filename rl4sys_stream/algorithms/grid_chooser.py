@@ -31,6 +31,7 @@ from rl4sys_stream.errors import WireFormatError
 from rl4sys_stream.policy.distance import policy_distance
 from rl4sys_stream.policy.mlp import LOG_STD
 from rl4sys_stream.policy.policy import build_policy
+from rl4sys_stream.spaces import flat_dim
 from rl4sys_stream.wire.grid import (
     MAX_EXPONENT,
     MIN_EXPONENT,
@@ -39,7 +40,6 @@ from rl4sys_stream.wire.grid import (
     round_to_grid,
     spans,
 )
-from rl4sys_stream.wire.json import decode_json
 from rl4sys_stream.wire.snapshot import Weights
 from rl4sys_stream.wire.trajectory import Trajectory
 
@@ -47,6 +47,13 @@ __all__ = ["GridChooser", "GridState"]
 
 OBSERVATIONS: Final = 512
 """On which the effect of rounding is measured."""
+
+FRESH_VALUES: Final = 128
+"""How many of them an update replaces at most where decisions are made of action values: errors are
+relative to their variance, and those of one update may be a single episode's, which hardly vary."""
+
+POOL_BYTES: Final = 4 << 20
+"""What they take up in a checkpoint at most; of large observations there are fewer."""
 
 FULL: Final = 0.9
 """Share of the budget that a measured effect may take: other observations are not the same ones."""
@@ -72,6 +79,66 @@ LEAST_EFFECT: Final = 1e-13
 """Smaller ones are the noise of float32."""
 
 
+class ObservationPool(msgspec.Struct, frozen=True, kw_only=True):
+    """Recent observations, oldest first.
+
+    Attributes:
+        observations: `<f4 [N, obs_dim]`, raw.
+        masks: `|u1 [N, choices]`, 1 = allowed; b"" if nothing was forbidden.
+    """
+
+    observations: bytes = b""
+    masks: bytes = b""
+
+    def arrays(self, spec: ClientSpec) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """`float32 [N, obs_dim]`, and `bool [N, choices]` or None.
+
+        Raises:
+            WireFormatError: If they are another client's.
+        """
+        rows = _rows(self.observations, np.dtype("<f4"), flat_dim(spec.observation_space))
+        if not self.masks:
+            return rows.astype(np.float32, copy=False), None
+        masks = _rows(self.masks, np.dtype(np.uint8), spec.actions.choices)
+        if len(masks) != len(rows):
+            raise WireFormatError(f"{len(rows)} observations with {len(masks)} masks")
+        return rows.astype(np.float32, copy=False), masks.astype(np.bool_)
+
+    def with_newest(
+        self, spec: ClientSpec, trajectories: Sequence[Trajectory], most: int = OBSERVATIONS
+    ) -> "ObservationPool":
+        """The pool after an update on `trajectories`: up to `most` of their steps come in."""
+        steps = sum(len(trajectory.observations) for trajectory in trajectories)
+        if not steps:
+            return self
+        old, old_masks = self.arrays(spec)
+        limit = min(OBSERVATIONS, max(1, POOL_BYTES // (4 * old.shape[1])))
+        fresh = min(steps, limit, most if len(old) else limit)
+        chosen = np.linspace(0, steps, fresh, endpoint=False).astype(np.int64)
+        new = np.concatenate([each.observations for each in trajectories])[chosen]
+        rows = np.concatenate((old, new))[-limit:]
+        masks = b""
+        if old_masks is not None or any(each.masks is not None for each in trajectories):
+            choices = spec.actions.choices
+            given = [_masks(each, choices) for each in trajectories]
+            kept = np.ones((len(old), choices), np.bool_) if old_masks is None else old_masks
+            both = np.concatenate((kept, np.concatenate(given)[chosen]))[-limit:]
+            masks = both.astype(np.uint8).tobytes()
+        return ObservationPool(observations=rows.astype("<f4", copy=False).tobytes(), masks=masks)
+
+
+def _rows(data: bytes, dtype: "np.dtype[np.generic]", width: int) -> NDArray[np.generic]:
+    if not width or len(data) % (width * dtype.itemsize):
+        raise WireFormatError(f"{len(data)} bytes are no rows of {width} {dtype}")
+    return np.frombuffer(data, dtype).reshape(-1, width)
+
+
+def _masks(trajectory: Trajectory, choices: int) -> NDArray[np.bool_]:
+    if trajectory.masks is None:
+        return np.ones((len(trajectory.observations), choices), np.bool_)
+    return trajectory.masks
+
+
 class GridState(msgspec.Struct, frozen=True, kw_only=True):
     """What the next choice depends on; part of a version's checkpoint.
 
@@ -81,6 +148,7 @@ class GridState(msgspec.Struct, frozen=True, kw_only=True):
         next_probe: The tensor whose sensitivity is measured next.
         excess: By how much the measured effect exceeds the sum of the tensors' ones, as a factor.
         patience: Versions on end for which a coarser grid was possible.
+        pool: Recent observations.
     """
 
     exponents: tuple[int, ...] = ()
@@ -88,10 +156,11 @@ class GridState(msgspec.Struct, frozen=True, kw_only=True):
     next_probe: int = 0
     excess: float = 1.0
     patience: int = 0
+    pool: ObservationPool = ObservationPool()
 
     def to_bytes(self) -> bytes:
-        """As JSON; numbers survive exactly."""
-        return msgspec.json.encode(self)
+        """As MessagePack; numbers survive exactly."""
+        return msgspec.msgpack.encode(self)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "GridState":
@@ -100,7 +169,12 @@ class GridState(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             WireFormatError: If it is something else, or no grid has such exponents.
         """
-        state = decode_json(data, cls, "the state of the published grid")
+        try:
+            state = msgspec.msgpack.decode(data, type=cls)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise WireFormatError(
+                f"the state of the published grid does not decode: {error}"
+            ) from None
         fits = len(state.sensitivities) == len(state.exponents)
         if not fits or any(not MIN_EXPONENT <= e <= MAX_EXPONENT for e in state.exponents):
             raise WireFormatError("the state of the published grid contradicts itself")
@@ -163,9 +237,13 @@ class GridChooser:
             state = GridState(sensitivities=(None,) * len(model.exponents))
         self.state = msgspec.structs.replace(state, exponents=model.exponents)
         self.effect = None
-        rig = _Rig(self._spec, export, trajectories)
-        if rig.rows:
-            budget = self._value_error_budget if rig.values else self._kl_budget
+        values = export.extras.head == "epsilon_greedy"
+        most = FRESH_VALUES if values else OBSERVATIONS
+        pool = self.state.pool.with_newest(self._spec, trajectories, most)
+        self.state = msgspec.structs.replace(self.state, pool=pool)
+        rig = _Rig(self._spec, export, pool)
+        if rig.rows and trajectories:
+            budget = self._value_error_budget if values else self._kl_budget
             model = self._fit(export.weights, rig, budget)
         return model
 
@@ -205,6 +283,8 @@ class GridChooser:
         count = max(1, PROBED_PARAMETERS // weights.layout.size)
         due = [(state.next_probe + i) % len(known) for i in range(min(count, len(known)))]
         due += [i for i, old in enumerate(known) if old is None and i not in due]
+        # What is measured more seldom has aged more.
+        stay = SMOOTHING ** max(1.0, len(known) / count)
         parts = list(spans(weights.layout))
         for index in due:
             part = weights.flat[parts[index]]
@@ -216,7 +296,7 @@ class GridChooser:
             if not math.isfinite(effect):
                 continue
             new, old = math.log2(effect) - 2 * exponent, known[index]
-            known[index] = new if old is None else SMOOTHING * old + (1 - SMOOTHING) * new
+            known[index] = new if old is None else stay * old + (1 - stay) * new
         following = (due[-1] + 1) % len(known) if due else 0
         self.state = msgspec.structs.replace(
             state, sensitivities=tuple(known), next_probe=following
@@ -301,16 +381,12 @@ class _Rig:
 
     Attributes:
         rows: How many observations there are.
-        values: Whether decisions are made of action values.
     """
 
-    def __init__(
-        self, spec: ClientSpec, export: PolicyExport, trajectories: Sequence[Trajectory]
-    ) -> None:
+    def __init__(self, spec: ClientSpec, export: PolicyExport, pool: ObservationPool) -> None:
         self._spec = spec
         self._extras = export.extras
-        self.values = export.extras.head == "epsilon_greedy"
-        self._observations, self._masks = _sample(trajectories)
+        self._observations, self._masks = pool.arrays(spec)
         self.rows = len(self._observations)
         if not self.rows:
             return
@@ -339,25 +415,6 @@ class _Rig:
             return outputs
         log_std = np.broadcast_to(weights.tensors()[LOG_STD], outputs.shape)
         return np.concatenate((outputs, log_std), axis=1)
-
-
-def _sample(
-    trajectories: Sequence[Trajectory],
-) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
-    """Up to `OBSERVATIONS` rows, evenly spaced, and their masks if any has one."""
-    total = sum(len(trajectory.observations) for trajectory in trajectories)
-    if not total:
-        return np.empty((0, 0), np.float32), None
-    wanted = np.linspace(0, total, min(total, OBSERVATIONS), endpoint=False).astype(np.int64)
-    observations = np.concatenate([t.observations for t in trajectories])[wanted]
-    given = [t.masks for t in trajectories if t.masks is not None]
-    if not given:
-        return observations, None
-    masks = [
-        np.ones((len(t.observations), given[0].shape[1]), np.bool_) if t.masks is None else t.masks
-        for t in trajectories
-    ]
-    return observations, np.concatenate(masks)[wanted]
 
 
 def _first_exponents(weights: Weights) -> tuple[int, ...]:

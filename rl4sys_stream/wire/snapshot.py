@@ -132,7 +132,7 @@ class TensorLayout:
         return cls(tuple(t.name for t in tensors), tuple(t.shape for t in tensors))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Weights:
     """All parameters of one published model. Immutable; safe to share between threads.
 

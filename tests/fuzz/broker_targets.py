@@ -28,7 +28,7 @@ from rl4sys_stream.config import (
 )
 from rl4sys_stream.dispatcher.report import DispatcherReport, parse_dispatchers
 from rl4sys_stream.errors import ConfigError, UnknownVersionError, WireFormatError
-from rl4sys_stream.model_store.subscriber import plan_reads
+from rl4sys_stream.model_store.route import plan_reads
 from rl4sys_stream.spaces import (
     Box,
     Dict,
