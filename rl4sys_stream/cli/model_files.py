@@ -13,7 +13,7 @@ from rl4sys_stream.broker.steering import pin
 from rl4sys_stream.cli.options import broker_option, open_broker
 from rl4sys_stream.cli.steer import cause_of, client_option, open_client, reason_option
 from rl4sys_stream.config import check_client_id
-from rl4sys_stream.errors import UsageError, WireFormatError
+from rl4sys_stream.errors import MissingExtraError, UsageError, WireFormatError
 from rl4sys_stream.exchange.importing import import_model
 from rl4sys_stream.exchange.npz import encode_npz, read_npz
 from rl4sys_stream.exchange.package import ModelPackage, read_package
@@ -22,14 +22,63 @@ __all__ = ["export_command", "import_command"]
 
 RETRY_S: Final = 0.5
 
-_WRITERS: Final[dict[str, Callable[[ModelPackage], bytes]]] = {"npz": encode_npz}
-_READERS: Final[dict[str, Callable[[Path], ModelPackage]]] = {"npz": read_npz}
+_FORMATS: Final = {"npz": "npz", "onnx": "onnx", "pt": "torch", "safetensors": "safetensors"}
+"""Ending of a file -> name of its format."""
+_ENDINGS: Final = {kind: ending for ending, kind in _FORMATS.items()}
+_READ: Final = ("npz", "safetensors")
+"""Formats that have all that makes a version."""
+
+
+def _writer(kind: str) -> Callable[[ModelPackage], bytes]:
+    """What writes a format; imported here, because each needs a package of its own.
+
+    Raises:
+        MissingExtraError: If that is not installed.
+    """
+    try:
+        match kind:
+            case "onnx":
+                from rl4sys_stream.exchange.onnx_file import encode_onnx
+
+                return encode_onnx
+            case "safetensors":
+                from rl4sys_stream.exchange.safetensors_file import encode_safetensors
+
+                return encode_safetensors
+            case "torch":
+                from rl4sys_stream.exchange.torch_file import encode_torch
+
+                return encode_torch
+    except ModuleNotFoundError as error:
+        raise _missing(kind) from error
+    return encode_npz
+
+
+def _reader(path: Path) -> Callable[[Path], ModelPackage]:
+    kind = _FORMATS.get(path.suffix.removeprefix("."), "")
+    if kind not in _READ:
+        endings = " or ".join(f".{one}" for one in _READ)
+        raise WireFormatError(
+            f"{path} does not end in {endings}: only these forms have all that makes a version"
+        )
+    if kind == "npz":
+        return read_npz
+    try:
+        from rl4sys_stream.exchange.safetensors_file import read_safetensors
+    except ModuleNotFoundError as error:
+        raise _missing(kind) from error
+    return read_safetensors
+
+
+def _missing(kind: str) -> MissingExtraError:
+    extra = "worker" if kind == "torch" else kind
+    return MissingExtraError(f"what the format {kind} needs", extra)
 
 
 @click.command("export")
 @client_option
 @click.argument("version", type=int)
-@click.option("--format", "kind", type=click.Choice(sorted(_WRITERS)), help="Default: npz.")
+@click.option("--format", "kind", type=click.Choice(sorted(_ENDINGS)), help="Default: npz.")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -39,12 +88,12 @@ _READERS: Final[dict[str, Callable[[Path], ModelPackage]]] = {"npz": read_npz}
 def export_command(
     client: str, version: int, kind: str | None, out: Path | None, redis_url: str | None
 ) -> None:
-    """Write VERSION to a file that other programs read, or that `models import` takes."""
-    suffix = out.suffix.removeprefix(".") if out else ""
-    kind = kind or (suffix if suffix in _WRITERS else "npz")
+    """Write VERSION to a file for other programs; `models import` takes npz and safetensors."""
+    kind = kind or _FORMATS.get(out.suffix.removeprefix(".") if out else "", "npz")
+    write = _writer(kind)
     broker, keys = open_client(redis_url, client)
-    data = _WRITERS[kind](read_package(broker, keys, version))
-    path = out or Path(f"{client}-{version}.{kind}")
+    data = write(read_package(broker, keys, version))
+    path = out or Path(f"{client}-{version}.{_ENDINGS[kind]}")
     try:
         path.write_bytes(data)
     except OSError as error:
@@ -64,11 +113,7 @@ def import_command(
 ) -> None:
     """Publish the model in FILE as the newest version of a client, registered or not."""
     broker, keys = open_broker(redis_url), ClientKeys(check_client_id(client, path="--client"))
-    reader = _READERS.get(file.suffix.removeprefix("."))
-    if reader is None:
-        endings = ", ".join(f".{kind}" for kind in sorted(_READERS))
-        raise WireFormatError(f"{file} ends in none of {endings}: export it in one of these forms")
-    package, cause = reader(file), cause_of(reason)
+    package, cause = _reader(file)(file), cause_of(reason)
     head = import_model(
         broker, keys, package, cause, force=force, pause=lambda: time.sleep(RETRY_S)
     )

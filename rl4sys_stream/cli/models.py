@@ -63,7 +63,7 @@ def list_command(client: str, redis_url: str | None, as_json: bool) -> None:
                 one["full_bytes"] or one["diff_bytes"],
                 int(one["metrics"].get("time/total_timesteps", 0)),
                 _rounded(one["metrics"].get("rollout/ep_rew_mean")),
-                ", ".join(one["held"]),
+                ", ".join(one["held"]) or "-",
             )
             for one in found
         ],

@@ -24,7 +24,14 @@ POLL_S: Final = 0.1
 @click.command("rollback")
 @client_option
 @click.argument("version", type=int, required=False)
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0), default=30.0, show_default=True)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    help="Longest wait for the worker, in seconds.",
+)
 @click.option("--withdraw", is_flag=True, help="Take a request back that is not carried out yet.")
 @reason_option
 @broker_option

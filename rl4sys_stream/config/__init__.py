@@ -15,7 +15,7 @@ from rl4sys_stream.config.hyperparameters import (
     SACParameters,
 )
 from rl4sys_stream.config.load import find_definition, load_config
-from rl4sys_stream.config.settings import AgentSettings, PromotionGate, WorkerSettings
+from rl4sys_stream.config.settings import AgentSettings, WorkerSettings
 from rl4sys_stream.config.spec import ClientSpec, NetworkSpec
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "Hyperparameters",
     "NetworkSpec",
     "PPOParameters",
-    "PromotionGate",
     "SACParameters",
     "WorkerSettings",
     "check_client_id",

@@ -6,7 +6,7 @@ import msgspec
 
 from rl4sys_stream.errors import ConfigError
 
-__all__ = ["AgentSettings", "PromotionGate", "WorkerSettings"]
+__all__ = ["AgentSettings", "WorkerSettings"]
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -95,18 +95,6 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             )
 
 
-class PromotionGate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When a version is promoted by the worker itself.
-
-    Attributes:
-        margin: A version is promoted if its mean return is at least the incumbent's less this.
-        min_episodes: Whole episodes that each of the two must have acted.
-    """
-
-    margin: Margin = 0.0
-    min_episodes: Count = 20
-
-
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a worker takes in, commits and publishes.
 
@@ -150,9 +138,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         max_failed_updates: The worker stops after this many updates in a row that fail as a whole:
             losses or weights that are not finite, or an error.
         torch_threads: Threads of PyTorch.
-        promotion_gate: Agents act by the promoted version, and the worker promotes one when canary
-            agents have shown that it is not worse; null: people promote, or agents follow the
-            newest.
+        promotion_margin: The worker promotes a version whose mean return is at least the promoted
+            one's less this, and agents act by the promoted one; null: only people promote.
+        promotion_min_episodes: Whole episodes that each of the two must have acted for that.
     """
 
     max_policy_lag: Count = 8
@@ -176,7 +164,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     retained_bytes: RetainedBytes = 256 << 20
     max_failed_updates: Count = 3
     torch_threads: Count = 1
-    promotion_gate: PromotionGate | None = None
+    promotion_margin: Margin | None = None
+    promotion_min_episodes: Count = 20
 
     def __post_init__(self) -> None:
         """Refuse settings under which a healthy worker would lose its client.

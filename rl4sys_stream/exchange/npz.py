@@ -24,7 +24,7 @@ __all__ = ["decode_npz", "encode_npz", "read_npz"]
 DESCRIPTION: Final = "rl4sys_stream"
 """Name of the array that holds the description; no tensor is called so."""
 MAX_FILE_BYTES: Final = (1 << 30) + (64 << 20)
-"""Of all arrays, unpacked: as large a model as agents take in, and its description."""
+"""As large a model as agents take in, and its description."""
 MAX_ARRAYS: Final = 4097
 _DAMAGE: Final = (
     EOFError,
@@ -68,10 +68,15 @@ def decode_npz(data: bytes) -> ModelPackage:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
-            # Before anything is unpacked: an archive of kilobytes can hold terabytes of zeros.
+            # Before anything is read: compressed, or one over the other, a few kilobytes can be
+            # terabytes of zeros.
             size = sum(member.file_size for member in members)
-            if len(members) > MAX_ARRAYS or size > MAX_FILE_BYTES:
-                raise WireLimitError(f"the archive holds {len(members)} arrays of {size} bytes")
+            stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+            if not stored or len(members) > MAX_ARRAYS or size > len(data):
+                raise WireLimitError(
+                    f"an archive of {len(data)} bytes holds {len(members)} arrays of {size} bytes; "
+                    f"uncompressed ones are read, up to {MAX_ARRAYS}"
+                )
             found = {
                 member.filename.removesuffix(".npy"): _read_array(archive, member)
                 for member in members

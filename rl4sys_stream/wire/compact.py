@@ -2,7 +2,7 @@
 
 ```
 snapshot: "RL4W" | format u8 | 1 u8 | tensors u16 | layout_bytes u32 | parameters u64
-          | digest 16 | layout JSON | a byte for each tensor: e + 24
+          | layout digest u64 | digest 16 | layout JSON | a byte for each tensor: e + 24
           | the zigzag codes of w · 2^-e as four byte planes (see planes.py)
 diff:     "RL4D" | format u8 | 2 u8 | tensors u16 | layout digest u64 | base digest 16
           | result digest 16 | a byte for each tensor: e + 24, and 128 where its grid became coarser
@@ -58,7 +58,7 @@ DIFF_KIND: Final = 2
 
 _SNAPSHOT_MAGIC: Final = b"RL4W"
 _DIFF_MAGIC: Final = b"RL4D"
-_SNAPSHOT: Final = struct.Struct("<4sBBHIQ16s")
+_SNAPSHOT: Final = struct.Struct("<4sBBHIQQ16s")
 _DIFF: Final = struct.Struct("<4sBBHQ16s16s")
 _COARSER: Final = 128
 _LARGEST_WORD: Final = 1 << (QUANTUM_BITS + 1)
@@ -75,6 +75,7 @@ def encode_compact_snapshot(model: GridWeights) -> bytes:
         len(model.exponents),
         len(layout),
         weights.layout.size,
+        int(weights.layout.digest, 16),
         weights.fingerprint,
     )
     quanta = np.empty(weights.layout.size, np.int32)
@@ -118,7 +119,7 @@ def _read_snapshot(
         raise WireFormatError(
             f"{len(data)} bytes are no compact snapshot; a header has {_SNAPSHOT.size}"
         )
-    magic, version, kind, tensors, layout_size, count, digest = _SNAPSHOT.unpack_from(data)
+    magic, version, kind, tensors, layout_size, count, named, digest = _SNAPSHOT.unpack_from(data)
     _check_kind("snapshot", (magic, version, kind), (_SNAPSHOT_MAGIC, SNAPSHOT_KIND))
     if count > max_parameters:
         raise WireLimitError(f"the snapshot declares {count} parameters of {max_parameters}")
@@ -131,6 +132,8 @@ def _read_snapshot(
             f"the layout has {layout.size} parameters in {len(layout.names)} tensors, the header "
             f"says {count} in {tensors}"
         )
+    if int(layout.digest, 16) != named:
+        raise DigestError("the snapshot's layout does not match its digest; fetch it again")
     codes = data[start : start + tensors]
     if any(code >= _COARSER for code in codes):
         raise WireFormatError("a tensor of a snapshot cannot have become coarser")

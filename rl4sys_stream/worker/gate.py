@@ -7,15 +7,15 @@ follow the head, and of the incumbent on all others. It begins anew with each se
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from rl4sys_stream.broker.control import Control
 from rl4sys_stream.broker.head import Head
-from rl4sys_stream.config import PromotionGate
+from rl4sys_stream.config import WorkerSettings
 from rl4sys_stream.wire.format import End
 from rl4sys_stream.wire.trajectory import Trajectory
 
-__all__ = ["Evidence", "Verdict", "judge"]
+__all__ = ["Evidence", "PromotionGate", "Verdict", "judge"]
 
 WINDOW: Final = 1000
 """Newest episodes of each version that count."""
@@ -24,6 +24,26 @@ MAX_OPEN: Final = 10_000
 
 Name = tuple[int, str]
 """(version, token) of a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromotionGate:
+    """When a version is promoted by the worker itself.
+
+    Attributes:
+        margin: A version is promoted if its mean return is at least the incumbent's less this.
+        min_episodes: Whole episodes that each of the two must have acted.
+    """
+
+    margin: float
+    min_episodes: int
+
+    @classmethod
+    def of(cls, settings: WorkerSettings) -> Self | None:
+        """That of a client, None if only people promote there."""
+        if settings.promotion_margin is None:
+            return None
+        return cls(settings.promotion_margin, settings.promotion_min_episodes)
 
 
 @dataclass(slots=True)

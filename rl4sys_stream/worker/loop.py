@@ -256,7 +256,7 @@ class Worker:
         with self._belonging_to(head):
             ledgers = self._read_ledgers(head)
         evidence = Evidence()
-        gated = plan.settings.promotion_gate is not None
+        gated = plan.settings.promotion_margin is not None
         books = Books(
             ledgers,
             head.counts if head else Counts(),

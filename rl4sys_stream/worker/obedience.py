@@ -11,7 +11,7 @@ from rl4sys_stream.broker.steering import Cause, promote
 from rl4sys_stream.errors import UnknownVersionError
 from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.worker.committer import Committer
-from rl4sys_stream.worker.gate import Evidence, judge
+from rl4sys_stream.worker.gate import Evidence, PromotionGate, judge
 from rl4sys_stream.worker.rollback import worker_name
 from rl4sys_stream.worker.tenure import Tenure
 
@@ -126,7 +126,7 @@ class Obedience:
     def _promote(self) -> None:
         """Let agents act by a version that has shown that it is not worse."""
         tenure, committer = self._tenure, self._committer
-        gate = tenure.plan.settings.promotion_gate
+        gate = PromotionGate.of(tenure.plan.settings)
         if gate is None:
             return
         verdict = judge(gate, committer.control, committer.head, self._evidence)

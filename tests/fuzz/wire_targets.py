@@ -106,12 +106,15 @@ def _decode_framed_snapshot(data: bytes) -> None:
     layout, planes = fields.get(b"layout", b""), fields.get(b"planes", b"")
     codes = fields.get(b"codes", b"")  # of a compact one
     try:
-        count = TensorLayout.from_json(layout).size
+        described = TensorLayout.from_json(layout)
+        count, named = described.size, int(described.digest, 16)
     except WireError:
-        count = COUNT
+        count, named = COUNT, 0
     count = min(count, (1 << 64) - 1)
-    kind, digest = (1, bytes(8)) if codes else (0, b"")
-    header = _SNAPSHOT_HEADER.pack(b"RL4W", 1, kind, len(codes) % 65536, len(layout), count, 0)
+    kind, digest = (1, bytes(16)) if codes else (0, b"")
+    header = _SNAPSHOT_HEADER.pack(
+        b"RL4W", 1, kind, len(codes) % 65536, len(layout), count, named if codes else 0
+    )
     _decode_snapshot(header + digest + layout + codes + planes)
 
 

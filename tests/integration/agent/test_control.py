@@ -5,6 +5,7 @@ import secrets
 
 import pytest
 
+from rl4sys_stream import StreamAgent
 from rl4sys_stream.broker.control import Selection, read_control
 from rl4sys_stream.broker.control_log import read_control_log
 from rl4sys_stream.broker.steering import Cause, demote, pin, promote, resume, stop, unpin
@@ -18,12 +19,12 @@ ALL = Selection()
 CAUSE = Cause("alice@ops", 1_700_000_000_000, "the return fell")
 
 
-def acts_by(agent, version):
+def acts_by(agent: StreamAgent, version: int) -> None:
     """Wait until the agent acts by a version."""
     eventually(lambda: agent.version == version, 10, f"version {version} acts")
 
 
-def choice(agent):
+def choice(agent: StreamAgent) -> object:
     """What it prefers to do."""
     return agent.evaluate(OBS).action
 
@@ -155,6 +156,18 @@ def test_agents_act_by_the_promoted_version_and_canaries_by_the_newest(world):
         assert demoted.version == 1
         acts_by(agent, 3)
         assert demote(world.broker, world.keys, CAUSE) is None
+
+
+def test_a_stop_reaches_an_agent_that_seldom_looks_by_its_notice(world):
+    """What is asked for in an emergency must not wait for the next look, here 10 minutes away."""
+    with world.agent(poll_interval_s=600.0) as agent:
+        eventually(world.registered)
+        world.publish(1, weights(2))
+        acts_by(agent, 1)
+        stop(world.broker, world.keys, ALL, CAUSE)
+        acts_by(agent, 0)
+        resume(world.broker, world.keys, "", CAUSE)
+        acts_by(agent, 1)
 
 
 def test_a_notice_that_is_lost_is_made_up_for_by_the_next_look(world):

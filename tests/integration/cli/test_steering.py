@@ -20,20 +20,19 @@ pytestmark = pytest.mark.integration
 class Trained:
     """A client whose worker runs for as long as it is asked to."""
 
-    def __init__(self, url, client):
+    def __init__(self, url: str, client: str) -> None:
         self.url, self.client, self.keys = url, client, ClientKeys(client)
         self.application = Application(url, client)
-        self.worker = self.thread = None
         self.start()
         self.application.act_until(3)
 
-    def start(self):
+    def start(self) -> None:
         """In a thread of this process."""
         self.worker = Worker(BrokerAddress.from_url(self.url), self.client, None)
         self.thread = threading.Thread(target=self.worker.run)
         self.thread.start()
 
-    def stop(self):
+    def stop(self) -> None:
         """In order."""
         self.worker.stop()
         self.thread.join(timeout=20)
@@ -194,7 +193,7 @@ def test_a_file_that_holds_no_model_is_refused(run, redis_url, client_name, tmp_
     other = tmp_path / "model.txt"
     other.write_text("hello")
     words = ("models", "import", str(other), "--client", client_name)
-    assert "ends in none of .npz" in run(*words, redis_url=redis_url).error
+    assert "does not end in .npz or .safetensors" in run(*words, redis_url=redis_url).error
     broken = tmp_path / "model.npz"
     broken.write_bytes(b"hello")
     words = ("models", "import", str(broken), "--client", client_name)

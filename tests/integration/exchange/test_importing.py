@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.control_log import read_control_log
-from rl4sys_stream.broker.head import read_head
+from rl4sys_stream.broker.head import Head, read_head
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.lease import Lease, read_lease
 from rl4sys_stream.broker.registry import read_registration, register
@@ -19,7 +20,7 @@ from rl4sys_stream.errors import (
 )
 from rl4sys_stream.exchange.importing import import_model
 from rl4sys_stream.exchange.npz import decode_npz, encode_npz
-from rl4sys_stream.exchange.package import read_package
+from rl4sys_stream.exchange.package import ModelPackage, read_package
 from rl4sys_stream.model_store.subscriber import ModelSubscriber
 from rl4sys_stream.spaces import Box, Discrete
 from rl4sys_stream.testing import eventually
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.integration
 CAUSE = Cause("alice@ops", 1_700_000_000_000, "from the twin")
 
 
-def take(broker, keys, model, *, force=False):
+def take(broker: Broker, keys: ClientKeys, model: ModelPackage, *, force: bool = False) -> Head:
     """Import `model`, without waiting for anything."""
     return import_model(broker, keys, model, CAUSE, force=force, pause=lambda: None)
 

@@ -1,5 +1,7 @@
 """What a worker does about its client's control: it keeps what is named, and rolls back."""
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
@@ -22,7 +24,8 @@ from rl4sys_stream.clock import SystemClock
 from rl4sys_stream.errors import UnknownVersionError
 from rl4sys_stream.model_store.subscriber import ModelSubscriber
 from rl4sys_stream.testing import eventually
-from tests.integration.worker.world import ROLLOUT, STEPS
+from rl4sys_stream.wire.trajectory import Trajectory
+from tests.integration.worker.world import ROLLOUT, STEPS, World
 from tests.unit.worker.entries import trajectory
 
 pytestmark = pytest.mark.integration
@@ -31,12 +34,12 @@ ALL = Selection()
 CAUSE = Cause("alice@ops", 1_700_000_000_000, "it fell")
 
 
-def ttl(world, key):
+def ttl(world: World, key: str) -> int:
     """Seconds until a key expires; -1 for never, -2 if it is gone."""
-    return world.broker.call("TTL", key)
+    return int(world.broker.call("TTL", key))
 
 
-def what(world):
+def what(world: World) -> list[str]:
     """What the log of the control says happened."""
     return [one.what for one in read_control_log(world.broker, world.keys)]
 
@@ -201,13 +204,19 @@ def test_a_rollback_moves_the_promotion_along(world):
     assert (promoted.version, promoted.token) == (5, head.token)
 
 
-def beat(world, agent_id="held"):
+def beat(world: World, agent_id: str = "held") -> None:
     """A running agent's report."""
     now_ms = SystemClock().wall_ms()
     write_heartbeat(world.broker, world.keys, AgentHeartbeat(agent_id=agent_id, time_ms=now_ms))
 
 
-def acted_by(version, token):
+def state(world: World) -> tuple[str, str]:
+    """What the worker says that it does, and why."""
+    report = read_worker_report(world.broker, world.keys)
+    return (report.state, report.detail) if report else ("", "")
+
+
+def acted_by(version: int, token: str) -> Callable[[int], Trajectory]:
     """Makes trajectories of one model."""
     return lambda seq: trajectory(STEPS, seed=seq, behavior=((version, token),))
 
@@ -221,7 +230,7 @@ def test_while_all_agents_are_held_the_learner_pauses_at_its_lag_limit(world):
     pin(world.broker, world.keys, 1, ALL, CAUSE)
     now_ms = SystemClock().wall_ms()
 
-    def send(count):
+    def send(count: int) -> None:
         feeder.send(count, acted_by(1, head.token))
         feeder.beat(time_ms=now_ms)
 
@@ -229,21 +238,13 @@ def test_while_all_agents_are_held_the_learner_pauses_at_its_lag_limit(world):
         send(ROLLOUT)
         world.reaches(version)
     send(ROLLOUT)
-    report = eventually(
-        lambda: (
-            (said := read_worker_report(world.broker, world.keys))
-            and said.state == "paused"
-            and said
-        ),
-        10,
-        "the learner is paused",
-    )
-    assert "held at version 1" in report.detail
-    assert "max_policy_lag = 3" in report.detail
+    eventually(lambda: state(world)[0] == "paused", 10, "the learner is paused")
+    assert "held at version 1" in state(world)[1]
+    assert "max_policy_lag = 3" in state(world)[1]
     assert world.version() == 4
     assert world.broker.call("XLEN", world.keys.traj) == ROLLOUT
     unpin(world.broker, world.keys, "", CAUSE)
-    eventually(lambda: read_worker_report(world.broker, world.keys).state != "paused", 10)
+    eventually(lambda: state(world)[0] != "paused", 10)
     counts = world.reaches(5).counts
     assert (counts.trained, counts.dropped) == (4 * ROLLOUT, 0)
 
@@ -277,17 +278,17 @@ def test_stopped_agents_are_not_waited_for(world):
 
 def test_the_gate_promotes_what_is_not_worse(world):
     """First whatever has enough episodes; then only what comes near the incumbent."""
-    world.define(promotion_gate={"margin": 1.0, "min_episodes": ROLLOUT})
+    world.define(promotion_margin=1.0, promotion_min_episodes=ROLLOUT)
     world.start()
     feeder = world.feeder()
     head = world.reaches(1)
 
-    def returned(version, reward):
+    def returned(version: int, reward: float) -> Callable[[int], Trajectory]:
         return lambda seq: trajectory(
             STEPS, seed=seq, reward=reward, episode=seq, behavior=((version, head.token),)
         )
 
-    def promoted():
+    def promoted() -> int:
         found = read_control(world.broker, world.keys).promoted
         return found.version if found else 0
 

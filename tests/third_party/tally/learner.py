@@ -87,7 +87,7 @@ class Tally:
         """The biases say what the means were; how often each action was taken is not known."""
         *_, biases = policy.weights.tensors().values()
         self._counts[:] = 1
-        self._sums = biases / self._parameters.sharpness
+        self._sums[:] = biases / self._parameters.sharpness
 
     def _steps(self) -> int:
         return sum(len(sample.trajectory.actions) for sample in self._samples)

@@ -29,7 +29,7 @@ def package(
         algorithm=algorithm,
         observation_space=Box((OBS_DIM,)),
         action_space=space,
-        network=NetworkSpec(hidden_sizes=hidden, activation=activation),
+        network=NetworkSpec(hidden_sizes=hidden, activation=activation),  # type: ignore[arg-type]
     )
     width = spec.actions.choices or spec.actions.dim * (2 if algorithm == "SAC" else 1)
     sizes = (OBS_DIM, *hidden, width)

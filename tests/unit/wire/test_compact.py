@@ -130,10 +130,12 @@ def test_a_result_that_was_not_published_is_refused():
         forged[DIFF_HEADER] = code
         with np.errstate(all="raise"), pytest.raises(DigestError, match="fetch the keyframe"):
             apply_compact_diff(base.weights, bytes(forged))
-    snapshot = bytearray(encode_compact_snapshot(base))
-    snapshot[25] ^= 1
-    with pytest.raises(DigestError, match="fetch it again"):
-        decode_compact_snapshot(bytes(snapshot), max_parameters=10_000)
+    whole = encode_compact_snapshot(base)
+    for place in (25, 33, whole.index(b'"w"') + 1):  # both digests, and the tensor's name
+        snapshot = bytearray(whole)
+        snapshot[place] ^= 1
+        with pytest.raises(DigestError, match="fetch it again"):
+            decode_compact_snapshot(bytes(snapshot), max_parameters=10_000)
 
 
 @pytest.mark.parametrize(("index", "value"), [(0, 0), (4, 2), (5, 7)])
@@ -167,7 +169,7 @@ def test_a_snapshot_that_contradicts_itself_is_refused_before_it_is_decoded():
     model = round_to_grid(make(size=40), [-8])
     data = encode_compact_snapshot(model)
     (layout_size,) = struct.unpack_from("<I", data, 8)
-    code = 36 + layout_size
+    code = 44 + layout_size
 
     def forged(offset: int, raw: bytes) -> bytes:
         return data[:offset] + raw + data[offset + len(raw) :]
