@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from rl4sys_stream.agent.policies import policy_of
 from rl4sys_stream.agent.session import Backoff, Session
 from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.broker.connection import Broker, BrokerAddress, Subscription
-from rl4sys_stream.broker.control import Directive, read_control
+from rl4sys_stream.broker.control import FOLLOW, Directive, read_control
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import (
     AgentHeartbeat,
@@ -23,8 +24,10 @@ from rl4sys_stream.broker.registry import (
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.config import ClientConfig, ClientSpec
 from rl4sys_stream.errors import BrokerError, BrokerUnavailableError, StreamError
+from rl4sys_stream.model_store.notice import follow_notice, read_notice
+from rl4sys_stream.model_store.shelf import model_name
 from rl4sys_stream.model_store.subscriber import Model, ModelSubscriber
-from rl4sys_stream.policy.policy import UniformPolicy, build_policy
+from rl4sys_stream.policy.policy import UniformPolicy
 from rl4sys_stream.telemetry import StateLog, log_event
 
 __all__ = ["Refresher"]
@@ -162,7 +165,10 @@ class Refresher:
             self._heartbeat_at = now + self._config.agent.heartbeat_s
             self._beat()
         due = min(self._poll_at, self._heartbeat_at) - self._clock.monotonic()
-        if self._subscription and self._subscription.get(min(max(due, 0.0), SLICE_S)) is not None:
+        if self._subscription is None:
+            return
+        notice = self._subscription.get(min(max(due, 0.0), SLICE_S))
+        if notice is not None and not self._follow_notice(notice):
             # Notices may be lost and may repeat; what is new is for the head to say.
             self._poll_at = 0.0
 
@@ -337,6 +343,34 @@ class Refresher:
             self._refresh(wanted, current, directive)
         slot.resume()
 
+    def _follow_notice(self, data: bytes) -> bool:
+        """Take over the model whose diff is in a notice; False if the head has to be looked at.
+
+        That it has to for an agent that is to act by another version, for one that waits for what
+        else a commit says, and after everything out of the ordinary.
+        """
+        slot, session = self._slot, self._session
+        current = None if slot.stopped else slot.acting
+        if current is None or session.directive != FOLLOW or session.news.wanted:
+            return False
+        try:
+            notice = read_notice(data)
+            if notice.token != current.token:
+                return False
+            name = model_name(
+                self._broker, self._keys, notice.lineage, notice.version, notice.token
+            )
+            model = follow_notice(notice, current, name)
+            if model is None:
+                return False
+            self._install(model)
+        except StreamError as error:
+            session.last_error = str(error)
+            self._states.set("agent.notice", "refused", level=logging.WARNING, error=error)
+            return False
+        self._states.set("agent.notice", "accepted", level=logging.DEBUG)
+        return True
+
     def _follow_settlement(self, commit: bytes | None) -> None:
         """After the model, so that whoever waits for the learner goes on with what it learned."""
         news = self._session.news
@@ -384,9 +418,7 @@ class Refresher:
             )
             if model is None:
                 return
-            policy = build_policy(
-                self._spec, model.weights, model.extras, model.version, model.token
-            )
+            self._install(model)
         except BrokerError:
             raise
         except StreamError as error:
@@ -396,8 +428,13 @@ class Refresher:
             self._refused_until = self._clock.monotonic() + REFUSED_RETRY_S
             self._session.last_error = str(error)
             self._states.set("agent.model", "refused", level=logging.ERROR, error=error)
+
+    def _install(self, model: Model) -> None:
+        """Act by `model`, if it fits the client."""
+        if self._spec is None:
             return
-        slot.install(model, policy, now=self._clock.monotonic())
+        name = model_name(self._broker, self._keys, model.lineage, model.version, model.token)
+        self._slot.install(model, policy_of(self._spec, model, name), now=self._clock.monotonic())
         self._states.set("agent.model", "accepted", level=logging.DEBUG)
         log_event(
             logger,

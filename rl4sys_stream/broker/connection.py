@@ -213,6 +213,15 @@ class Broker:
         with translate(self.where):
             return cast("list[bytes | None]", self.redis.hmget(key, list(names)))
 
+    def hash_get_each(
+        self, requests: Sequence[tuple[str, Sequence[str]]]
+    ) -> list[list[bytes | None]]:
+        """`hash_get` for each (key, names), in one round trip."""
+        with translate(self.where), self.redis.pipeline(transaction=False) as pipe:
+            for key, names in requests:
+                pipe.hmget(key, list(names))
+            return cast("list[list[bytes | None]]", pipe.execute())
+
     def hash_set(self, key: str, fields: Mapping[str, bytes | str | int]) -> None:
         """Set fields of a hash."""
         with translate(self.where):

@@ -34,12 +34,21 @@ class ManifestEntry(msgspec.Struct, frozen=True, array_like=True):
         token: Token it was published under; (version, token) names a model.
         diff_bytes: Size of its diff, 0 where it has none (the first version).
         full_bytes: Size of its snapshot, 0 where it has none (no keyframe).
+        time_ms: Wall clock of its publication, 0 where that was not noted.
+        direct: [version, token, size] of the bases of its further diffs.
     """
 
     version: int
     token: str
     diff_bytes: int
     full_bytes: int
+    time_ms: int = 0
+    direct: tuple[tuple[int, str, int], ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all its frames."""
+        return self.diff_bytes + self.full_bytes + sum(size for _, _, size in self.direct)
 
 
 class Counts(msgspec.Struct, frozen=True):

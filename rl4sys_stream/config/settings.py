@@ -19,6 +19,8 @@ RetainedBytes = Annotated[int, msgspec.Meta(ge=1 << 20)]
 ForgetSeconds = Annotated[float, msgspec.Meta(ge=3600)]
 BlockSeconds = Annotated[float, msgspec.Meta(gt=0, le=2)]
 Margin = Annotated[float, msgspec.Meta(ge=0)]
+Budget = Annotated[float, msgspec.Meta(ge=1e-9, le=1.0)]
+KeyframeRatio = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 RENEWALS_PER_LEASE: Final = 3
@@ -112,7 +114,22 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         read_entries: Entries asked for in one read of the stream; fewer where as many of
             `max_entry_bytes` would be more than 64 MiB.
         read_block_s: Longest wait of one read; at most 2, so that a stop is noticed.
+        model_codec: How model versions are published: "compact", on the coarsest grid that the
+            budget allows, which makes their diffs small; or "exact", bit for bit as the learner
+            has them.
+        kl_budget: How far the published policy may be from the learner's under "compact": mean
+            Kullback-Leibler divergence in nats, measured on what was trained on last.
+        value_error_budget: The same where actions follow from action values: their mean squared
+            error, relative to their variance.
+        keyframe_ratio: A version gets a snapshot when the diffs since the last one are this many
+            times as large: 1 has a joining agent read at most two snapshots' worth.
+        direct_diffs: A version whose number is a multiple of one of these gets a diff from as many
+            versions before, too, for agents that are behind; [4, 16, 64], for example.
         retain_versions: Model versions kept in the broker, each with its checkpoint.
+        retain_model_bytes: Snapshots and diffs of kept versions, at most, even if fewer versions
+            stay; null: whatever they come to. What the newest version needs stays in any case, and
+            so does what is pinned.
+        retain_model_s: Versions older than this go, even if fewer stay; likewise.
         stage_ttl_s: A staged but uncommitted model or checkpoint expires after this long; above
             `lease_s`.
         forget_agents_s: Books of agents that closed this long ago are added up, and no longer kept
@@ -137,7 +154,14 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_commit_entries: CommitEntries = 4000
     read_entries: Count = 256
     read_block_s: BlockSeconds = 1.0
+    model_codec: Literal["compact", "exact"] = "compact"
+    kl_budget: Budget = 1e-4
+    value_error_budget: Budget = 1e-5
+    keyframe_ratio: KeyframeRatio = 1.0
+    direct_diffs: Annotated[tuple[Versions, ...], msgspec.Meta(max_length=8)] = ()
     retain_versions: Versions = 16
+    retain_model_bytes: RetainedBytes | None = None
+    retain_model_s: Seconds | None = None
     stage_ttl_s: Seconds = 120.0
     forget_agents_s: ForgetSeconds = 604_800.0
     retained_bytes: RetainedBytes = 256 << 20

@@ -17,7 +17,7 @@ from rl4sys_stream.broker.server_facts import read_identity
 from rl4sys_stream.broker.steering import Cause
 from rl4sys_stream.errors import BrokerUnavailableError, SpecMismatchError, UsageError
 from rl4sys_stream.exchange.package import ModelPackage
-from rl4sys_stream.model_store.publisher import Provenance, Publisher
+from rl4sys_stream.model_store.publisher import KeyframePolicy, Provenance, Publisher
 from rl4sys_stream.policy.policy import build_policy
 
 __all__ = ["import_model"]
@@ -97,7 +97,7 @@ def _publish(
 ) -> Head:
     server, old = read_identity(broker), read_head(broker, keys)
     version, lineage = (old.version + 1 if old else 1), registration.lineage
-    staged = Publisher(broker, keys, retain_versions=RETAIN_ALL).stage(
+    staged = Publisher(broker, keys, KeyframePolicy(RETAIN_ALL)).stage(
         version=version,
         token=token,
         lineage=lineage,

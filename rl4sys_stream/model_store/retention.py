@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rl4sys_stream.broker.head import ManifestEntry
 
-__all__ = ["Retention", "retain"]
+__all__ = ["Limits", "Retention", "retain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,23 @@ class Retention:
     bare: tuple[ManifestEntry, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of the past is kept.
+
+    Attributes:
+        versions: As many of the newest stay, unless one of the others says otherwise.
+        size_bytes: Of all snapshots and diffs together, at most; None: whatever it comes to.
+        oldest_ms: Wall clock before which versions go; None: however old they are.
+    """
+
+    versions: int
+    size_bytes: int | None = None
+    oldest_ms: int | None = None
+
+
 def retain(
-    manifest: Sequence[ManifestEntry], count: int, protected: Collection[tuple[int, str]]
+    manifest: Sequence[ManifestEntry], limits: Limits, protected: Collection[tuple[int, str]]
 ) -> Retention:
     """Prune whole stretches from a keyframe on, but not the way to a protected version.
 
@@ -33,10 +48,10 @@ def retain(
 
     Args:
         manifest: Versions before pruning, oldest first, the new one included.
-        count: How many of the newest stay at least.
+        limits: What goes; what the newest version is put together from stays in any case.
         protected: (version, token) of those that stay besides.
     """
-    first = _first_kept(manifest, count)
+    first = _first_kept(manifest, limits)
     old: set[int] = set()
     bare: set[int] = set()
     for index in range(first):
@@ -58,6 +73,19 @@ def _keyframe_before(manifest: Sequence[ManifestEntry], index: int) -> int:
     return max((i for i in range(index + 1) if manifest[i].full_bytes), default=0)
 
 
-def _first_kept(manifest: Sequence[ManifestEntry], count: int) -> int:
-    """Index of the newest keyframe that leaves at least `count` entries."""
-    return _keyframe_before(manifest, max(len(manifest) - count, 0))
+def _first_kept(manifest: Sequence[ManifestEntry], limits: Limits) -> int:
+    """Index of the keyframe from which on everything stays."""
+    first = _keyframe_before(manifest, max(len(manifest) - limits.versions, 0))
+    size = sum(entry.size_bytes for entry in manifest[first:])
+    for index in range(first + 1, len(manifest)):
+        if not manifest[index].full_bytes:
+            continue
+        stretch = manifest[first:index]
+        too_large = limits.size_bytes is not None and size > limits.size_bytes
+        # Of a version whose time was not noted nobody knows how old it is.
+        too_old = limits.oldest_ms is not None and 0 < stretch[-1].time_ms < limits.oldest_ms
+        if not too_large and not too_old:
+            break
+        size -= sum(entry.size_bytes for entry in stretch)
+        first = index
+    return first

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rl4sys_stream.broker.connection import Broker
-from rl4sys_stream.broker.head import Head, ManifestEntry, read_head, unknown_version
+from rl4sys_stream.broker.head import Head, read_head, unknown_version
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.errors import DigestError, UnknownVersionError, WireError, WireFormatError
+from rl4sys_stream.model_store.route import FULL, Read, plan_reads
+from rl4sys_stream.model_store.shelf import model_name, shared_weights
 from rl4sys_stream.policy.extras import BehaviorExtras
-from rl4sys_stream.wire.diff import apply_diff
-from rl4sys_stream.wire.snapshot import Weights, decode_snapshot
+from rl4sys_stream.wire.frames import apply_any_diff, decode_any_snapshot
+from rl4sys_stream.wire.snapshot import Weights
 
-__all__ = ["Model", "ModelSubscriber", "plan_reads"]
+__all__ = ["Model", "ModelSubscriber"]
 
 MAX_PARAMETERS = 1 << 28
 """Largest model that a reader takes in, in numbers (1 GiB as float32)."""
@@ -37,55 +39,6 @@ class Model:
     weights: Weights
     extras: BehaviorExtras
     after_loss: bool = False
-
-
-def plan_reads(
-    manifest: Sequence[ManifestEntry], target: int, held: tuple[int, str] | None
-) -> tuple[bool, Sequence[ManifestEntry]]:
-    """The cheapest way to version `target` in bytes.
-
-    Args:
-        manifest: Retained versions, oldest first; each one's diff starts from the version before.
-        target: Index in it of the version that is wanted.
-        held: (version, token) that the reader has, None if none.
-
-    Returns:
-        Whether the first entry is read as a snapshot, and the entries to read in order (all but
-        that one as diffs).
-
-    Raises:
-        UnknownVersionError: If the manifest holds no keyframe to start from.
-    """
-    keyframe = max((i for i in range(target + 1) if manifest[i].full_bytes), default=None)
-    chain = None
-    for index in range(target):
-        if held == (manifest[index].version, manifest[index].token):
-            chain = manifest[index + 1 : target + 1]
-    if chain is not None and held is not None and _follows(chain, held[0]):
-        chain_bytes = sum(entry.diff_bytes for entry in chain)
-    else:
-        chain, chain_bytes = None, 0
-    if keyframe is None:
-        if chain is None:
-            raise UnknownVersionError("the manifest holds no keyframe to start from")
-        return False, chain
-    rest = manifest[keyframe + 1 : target + 1]
-    whole_bytes = manifest[keyframe].full_bytes + sum(entry.diff_bytes for entry in rest)
-    if chain is not None and chain_bytes <= whole_bytes:
-        return False, chain
-    return True, manifest[keyframe : target + 1]
-
-
-def _follows(chain: Sequence[ManifestEntry], version: int) -> bool:
-    """Whether the diffs of `chain` lead on from `version`.
-
-    An entry without a diff breaks the chain: its layout differs from the one before. So does a
-    version in between that was pruned.
-    """
-    return all(
-        entry.diff_bytes and entry.version == version + place
-        for place, entry in enumerate(chain, start=1)
-    )
 
 
 def _is_lost(head: Head, held: Model) -> bool:
@@ -177,37 +130,39 @@ class ModelSubscriber:
 
     def _fetch(self, head: Head, target: int, held: Model | None) -> Model:
         have = (held.version, held.token) if held else None
-        from_snapshot, entries = plan_reads(head.manifest, target, have)
-        if from_snapshot or held is None:
-            return self._assemble(head, entries, None)
+        reads = plan_reads(head.manifest, target, have)
+        if held is None or reads[0].field == FULL:
+            return self._assemble(head, reads, None)
         try:
-            return self._assemble(head, entries, held.weights)
+            return self._assemble(head, reads, held.weights)
         except WireError:
             # A gap or a base that is not the publisher's: start over from the keyframe.
-            _, entries = plan_reads(head.manifest, target, None)
-            return self._assemble(head, entries, None)
+            return self._assemble(head, plan_reads(head.manifest, target, None), None)
 
-    def _assemble(
-        self, head: Head, entries: Sequence[ManifestEntry], weights: Weights | None
-    ) -> Model:
+    def _assemble(self, head: Head, reads: Sequence[Read], weights: Weights | None) -> Model:
+        """Follow `reads` from `weights`, or from the snapshot that the first one is."""
+        keys = [self._keys.model(read.entry.version, read.entry.token) for read in reads]
+        replies = self._broker.hash_get_each(
+            [(key, (read.field, "extras", "digest")) for key, read in zip(keys, reads, strict=True)]
+        )
         extras, digest = b"", b""
-        for entry in entries:
-            key = self._keys.model(entry.version, entry.token)
-            name = "full" if weights is None else "diff"
-            frame, extras_field, digest_field = self._broker.hash_get(key, name, "extras", "digest")
+        for key, read, reply in zip(keys, reads, replies, strict=True):
+            frame, extras_field, digest_field = reply
             if frame is None or extras_field is None or digest_field is None:
-                raise WireFormatError(f"{key} has no {name}: it was pruned or deleted")
+                raise WireFormatError(f"{key} has no {read.field}: it was pruned or deleted")
             weights = (
-                decode_snapshot(frame, max_parameters=MAX_PARAMETERS)
+                decode_any_snapshot(frame, max_parameters=MAX_PARAMETERS)
                 if weights is None
-                else apply_diff(weights, frame)
+                else apply_any_diff(weights, frame)
             )
             extras, digest = extras_field, digest_field
         if weights is None:
             raise WireFormatError(f"the manifest of {self._keys.client} is empty")
+        last = reads[-1].entry
+        name = model_name(self._broker, self._keys, head.lineage, last.version, last.token)
         if weights.digest(extras).encode() != digest:
-            raise DigestError(f"version {entries[-1].version} does not match its digest")
-        last = entries[-1]
+            raise DigestError(f"version {last.version} does not match its digest")
+        weights = shared_weights().share(name, weights)
         return Model(
             last.version, last.token, head.lineage, weights, BehaviorExtras.from_bytes(extras)
         )

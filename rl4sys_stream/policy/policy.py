@@ -84,7 +84,7 @@ class Policy(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class ModelPolicy:
     """A published model.
 

@@ -5,13 +5,14 @@ frame:  "RL4W" | format u8 | kind u8 (0 = float32) | 0 u16 | layout_bytes u32 | 
         | digest u64 (xxh3_64 of the flat bytes) | layout JSON | four byte planes (see planes.py)
 layout: [{"name": "pi.0.weight", "dtype": "<f4", "shape": [8, 64]}, …]   tensors in flat order
 ```
-All numbers are little-endian; tensors are row-major.
+All numbers are little-endian; tensors are row-major. Kind 1 is the compact one (see compact.py).
 """
 
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Annotated, Final, Self
 
 import msgspec
@@ -53,10 +54,15 @@ class TensorLayout:
     Attributes:
         names: Tensor names in flat order, no two alike.
         shapes: Their shapes; () is a scalar.
+        size: Parameters of all tensors together.
+        offsets: Index of each tensor's first element in the flat vector.
     """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
+    size: int = field(init=False, repr=False, compare=False)
+    offsets: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _digest: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse layouts that no weights can have."""
@@ -72,24 +78,17 @@ class TensorLayout:
                 raise WireFormatError(f"tensor {name[:40]!r} has no valid name or too many axes")
             if any(axis < 1 for axis in shape):
                 raise WireFormatError(f"tensor {name!r} has the impossible shape {shape}")
-
-    @property
-    def size(self) -> int:
-        """Parameters of all tensors together."""
-        return sum(math.prod(shape) for shape in self.shapes)
-
-    @property
-    def offsets(self) -> tuple[int, ...]:
-        """Index of each tensor's first element in the flat vector."""
-        starts = [0]
-        for shape in self.shapes[:-1]:
-            starts.append(starts[-1] + math.prod(shape))
-        return tuple(starts)
+        *offsets, size = accumulate(map(math.prod, self.shapes), initial=0)
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "offsets", tuple(offsets))
 
     @property
     def digest(self) -> str:
         """xxh3_64 of `to_json()`, 16 hexadecimal digits."""
-        return xxhash.xxh3_64_hexdigest(self.to_json())
+        if not self._digest:
+            digest = xxhash.xxh3_64_hexdigest(self.to_json())
+            object.__setattr__(self, "_digest", digest)
+        return self._digest
 
     def split(self, flat: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """The tensors as views into `flat`, a `float32 [size]`, in layout order.
@@ -133,7 +132,7 @@ class TensorLayout:
         return cls(tuple(t.name for t in tensors), tuple(t.shape for t in tensors))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Weights:
     """All parameters of one published model. Immutable; safe to share between threads.
 
@@ -147,6 +146,7 @@ class Weights:
 
     layout: TensorLayout
     flat: NDArray[np.float32]
+    _fingerprint: bytes = field(default=b"", init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the size and make the vector read-only.
@@ -182,6 +182,17 @@ class Weights:
     def tensors(self) -> dict[str, NDArray[np.float32]]:
         """Read-only views of the tensors by name, in layout order."""
         return self.layout.split(self.flat)
+
+    @property
+    def fingerprint(self) -> bytes:
+        """xxh3_128 of the flat little-endian bytes, 16 bytes in canonical (big-endian) order.
+
+        Computed once: it is both the result of one diff and the base of the next.
+        """
+        if not self._fingerprint:
+            digest = xxhash.xxh3_128_digest(flat_bytes(self.flat))
+            object.__setattr__(self, "_fingerprint", digest)
+        return self._fingerprint
 
     def digest(self, extras: bytes = b"") -> str:
         """xxh3_128 of the flat little-endian bytes, then `extras`; 32 hexadecimal digits.

@@ -9,18 +9,22 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from rl4sys_stream.algorithms.base import Algorithm, AlgorithmState, PolicyExport
+from rl4sys_stream.algorithms.base import Algorithm, PolicyExport
+from rl4sys_stream.algorithms.grid_chooser import GridState
 from rl4sys_stream.broker.commit import Commit, CommitResult, commit, new_commit_id
 from rl4sys_stream.broker.control import Control, read_control
 from rl4sys_stream.broker.head import Head
 from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.config import WorkerSettings
 from rl4sys_stream.errors import BrokerUnavailableError, CommitRefusedError
-from rl4sys_stream.model_store.publisher import Base, Publisher, StagedModel
-from rl4sys_stream.model_store.retention import Retention, retain
+from rl4sys_stream.model_store.notice import Notice
+from rl4sys_stream.model_store.publisher import Base, KeyframePolicy, Publisher, StagedModel
+from rl4sys_stream.model_store.retention import Limits, Retention, retain
 from rl4sys_stream.telemetry import StateLog, log_event
-from rl4sys_stream.worker.checkpoint import stage_checkpoint
+from rl4sys_stream.worker.checkpoint import Checkpoint, stage_checkpoint
 from rl4sys_stream.worker.intake import Intake
 from rl4sys_stream.worker.retained import RetainedTail
+from rl4sys_stream.worker.rounding import Rounding
 from rl4sys_stream.worker.settlement import Settlement
 from rl4sys_stream.worker.statistics import RolloutStatistics
 from rl4sys_stream.worker.tenure import Tenure
@@ -37,18 +41,18 @@ class Publication:
     """What a new version consists of.
 
     Attributes:
-        export: The policy.
-        state: The learner's, for the checkpoint.
+        export: The policy as it is published.
+        checkpoint: What a session goes on from.
         settlement: What the commit settles.
-        statistics: Of the rollouts, for the checkpoint.
         metrics: Of the update.
+        exponents: Of the grid that the weights lie on, None if they lie on none.
     """
 
     export: PolicyExport
-    state: AlgorithmState
+    checkpoint: Checkpoint
     settlement: Settlement
-    statistics: RolloutStatistics
     metrics: dict[str, float]
+    exponents: tuple[int, ...] | None = None
 
 
 class Committer:
@@ -61,6 +65,7 @@ class Committer:
         head: Head | None,
         intake: Intake,
         tail: RetainedTail,
+        grid: GridState | None,
     ) -> None:
         """Continue `head`.
 
@@ -70,6 +75,7 @@ class Committer:
             head: What is committed, None before the first version.
             intake: Is told what was settled.
             tail: Entries that a replay buffer keeps in the stream, as they are.
+            grid: Of the published weights of `head`, None if they lie on none.
         """
         self._tenure = tenure
         self._algorithm = algorithm
@@ -77,12 +83,14 @@ class Committer:
         self._intake = intake
         self._tail = tail
         self._publisher = Publisher(
-            tenure.broker, tenure.keys, retain_versions=tenure.plan.settings.retain_versions
+            tenure.broker, tenure.keys, _keyframe_policy(tenure.plan.settings)
         )
+        self._rounding = Rounding(tenure.plan, grid)
         self._control = read_control(tenure.broker, tenure.keys)
         self._base: Base | None = None
         if head is not None:
-            self._base = Base(head.version, head.token, algorithm.export().weights)
+            published = self._rounding.again(algorithm.export().weights)
+            self._base = Base(head.version, head.token, *published)
         self._log = StateLog(logger, client=tenure.keys.client)
 
     @property
@@ -117,8 +125,17 @@ class Committer:
             CommitRefusedError: What is committed is not what this session started from.
             BrokerError: The broker cannot be used.
         """
-        export, state = self._algorithm.export(), self._algorithm.state()
-        self.publish_as(Publication(export, state, settlement, statistics, metrics), self.prune)
+        export = self._algorithm.export()
+        trajectories = [item.trajectory for item in settlement.trained]
+        weights, exponents = self._rounding.round(export, trajectories)
+        publication = Publication(
+            replace(export, weights=weights),
+            Checkpoint(self._algorithm.state(), statistics, self._rounding.grid),
+            settlement,
+            {**metrics, **self._rounding.metrics()},
+            exponents,
+        )
+        self.publish_as(publication, self.prune)
 
     def publish_as(
         self, publication: Publication, complete: Callable[[Commit, Control], Commit]
@@ -137,15 +154,13 @@ class Committer:
         """
         tenure, old, settlement = self._tenure, self._head, publication.settlement
         version = old.version + 1 if old else 1
-        metrics = {**publication.metrics, **publication.statistics.metrics()}
+        metrics = {**publication.metrics, **publication.checkpoint.statistics.metrics()}
         metrics["time/total_timesteps"] = float(settlement.counts.steps)
         now_ms = tenure.clock.wall_ms()
         checkpoint = tenure.keys.checkpoint(version, tenure.token)
         ttl_s = int(tenure.plan.settings.stage_ttl_s)
-        stage_checkpoint(
-            tenure.broker, checkpoint, publication.state, publication.statistics, ttl_s=ttl_s
-        )
-        staged = self._stage_model(publication.export, version, settlement, metrics, now_ms)
+        stage_checkpoint(tenure.broker, checkpoint, publication.checkpoint, ttl_s=ttl_s)
+        staged = self._stage_model(publication, version, metrics, now_ms)
         deleted = self._delete(settlement)
         head = Head(
             version=version,
@@ -163,34 +178,46 @@ class Committer:
             self._work(settlement, head, deleted),
             staged=(staged.key, checkpoint),
             metrics=msgspec.json.encode(record),
-            notice=_notice(head),
+            notice=self._notice(head, publication.export, staged.diff),
         )
         self._commit(work, complete)
-        self._base = Base(version, tenure.token, publication.export.weights)
+        self._base = Base(version, tenure.token, publication.export.weights, publication.exponents)
+        self._publisher.follow(self._base)
         self._tell(settlement, metrics)
 
     def _stage_model(
-        self,
-        export: PolicyExport,
-        version: int,
-        settlement: Settlement,
-        metrics: dict[str, float],
-        now_ms: int,
+        self, publication: Publication, version: int, metrics: dict[str, float], now_ms: int
     ) -> StagedModel:
         tenure, old = self._tenure, self._head
         return self._publisher.stage(
             version=version,
             token=tenure.token,
             lineage=tenure.plan.lineage,
-            weights=export.weights,
-            extras=export.extras,
+            weights=publication.export.weights,
+            exponents=publication.exponents,
+            extras=publication.export.extras,
             base=self._base,
             manifest=old.manifest if old else (),
-            provenance=settlement.provenance,
+            provenance=publication.settlement.provenance,
             metrics=metrics,
             wall_ms=now_ms,
             ttl_s=int(tenure.plan.settings.stage_ttl_s),
         )
+
+    def _notice(self, head: Head, export: PolicyExport, diff: bytes) -> bytes:
+        """What subscribers are told of a new version."""
+        base, extras = self._base, export.extras.to_bytes()
+        notice = Notice(version=head.version, token=head.token, lineage=head.lineage)
+        if base is not None and diff:
+            notice = msgspec.structs.replace(
+                notice,
+                base_version=base.version,
+                base_token=base.token,
+                digest=export.weights.digest(extras),
+                extras=extras,
+                diff=diff,
+            )
+        return notice.to_bytes()
 
     def settle(self, settlement: Settlement) -> None:
         """Commit a settlement without training: no new version.
@@ -260,8 +287,8 @@ class Committer:
         head = work.head
         if head is None:
             return work
-        count = self._tenure.plan.settings.retain_versions
-        retention = retain(head.manifest, count, control.protected)
+        limits = _limits(self._tenure.plan.settings, head.updated_ms)
+        retention = retain(head.manifest, limits, control.protected)
         return replace(
             work,
             head=replace(head, manifest=retention.manifest),
@@ -305,16 +332,21 @@ class Committer:
             return work, result
 
 
+def _keyframe_policy(settings: WorkerSettings) -> KeyframePolicy:
+    return KeyframePolicy(settings.retain_versions, settings.keyframe_ratio, settings.direct_diffs)
+
+
+def _limits(settings: WorkerSettings, now_ms: int) -> Limits:
+    oldest = (
+        None if settings.retain_model_s is None else now_ms - int(settings.retain_model_s * 1000)
+    )
+    return Limits(settings.retain_versions, settings.retain_model_bytes, oldest)
+
+
 def _pruned_keys(keys: ClientKeys, retention: Retention) -> tuple[str, ...]:
     models = [keys.model(entry.version, entry.token) for entry in retention.pruned]
     without = (*retention.pruned, *retention.bare)
     return (*models, *(keys.checkpoint(entry.version, entry.token) for entry in without))
-
-
-def _notice(head: Head) -> bytes:
-    """What subscribers are told of a new version."""
-    said = {"version": head.version, "token": head.token, "lineage": head.lineage}
-    return msgspec.json.encode(said)
 
 
 def _rounded(value: float | None) -> str:

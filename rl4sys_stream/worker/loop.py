@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import torch
 
 from rl4sys_stream.algorithms.base import Algorithm, PolicyExport
+from rl4sys_stream.algorithms.grid_chooser import GridState
 from rl4sys_stream.algorithms.registry import make_algorithm
 from rl4sys_stream.broker.connection import Broker, BrokerAddress
 from rl4sys_stream.broker.head import Counts, Head, read_head
@@ -230,9 +231,9 @@ class Worker:
         # First: what is read after this is at least as new as what this process knows.
         server = read_identity(self._broker)
         head = read_head(self._broker, self._keys)
-        statistics = RolloutStatistics()
+        statistics, grid = RolloutStatistics(), None
         if head is not None:
-            statistics = self._continue(algorithm, head)
+            statistics, grid = self._continue(algorithm, head)
         log_event(
             logger,
             logging.INFO,
@@ -277,24 +278,26 @@ class Worker:
             pause=self._pause,
         )
         tail = self._retained_tail(plan, algorithm, head, stream, books)
-        committer = Committer(tenure, algorithm, head, intake, tail)
+        committer = Committer(tenure, algorithm, head, intake, tail, grid)
         obedience = Obedience(tenure, committer, evidence)
         try:
             Session(tenure, algorithm, committer, statistics, books, intake, obedience).run()
         finally:
             reader.close()
 
-    def _continue(self, algorithm: Algorithm, head: Head) -> RolloutStatistics:
-        """Put `algorithm` into the state of `head`; the statistics that belong to it."""
+    def _continue(
+        self, algorithm: Algorithm, head: Head
+    ) -> tuple[RolloutStatistics, GridState | None]:
+        """Put `algorithm` into the state of `head`; statistics and grid that belong to it."""
         if not head.checkpoint:  # it was imported, as a policy alone
             with self._belonging_to(head):
                 model = ModelSubscriber(self._broker, self._keys).read(head.version)
             algorithm.load_policy(PolicyExport(model.weights, model.extras))
-            return RolloutStatistics()
+            return RolloutStatistics(), None
         with self._belonging_to(head):
-            state, statistics = read_checkpoint(self._broker, head.checkpoint)
-        algorithm.load_state(state)
-        return statistics
+            found = read_checkpoint(self._broker, head.checkpoint)
+        algorithm.load_state(found.state)
+        return found.statistics, found.grid
 
     def _retained_tail(
         self,

@@ -9,7 +9,7 @@ import logging
 import socket
 from dataclasses import replace
 
-from rl4sys_stream.algorithms.base import Algorithm, AlgorithmState, PolicyExport
+from rl4sys_stream.algorithms.base import Algorithm, PolicyExport
 from rl4sys_stream.algorithms.checkpoint import check_fits
 from rl4sys_stream.broker.commit import Commit
 from rl4sys_stream.broker.control import Control, Promotion, RollbackRequest
@@ -20,7 +20,7 @@ from rl4sys_stream.errors import UnknownVersionError, WireError
 from rl4sys_stream.model_store.publisher import Provenance
 from rl4sys_stream.model_store.subscriber import ModelSubscriber
 from rl4sys_stream.telemetry import log_event
-from rl4sys_stream.worker.checkpoint import read_checkpoint
+from rl4sys_stream.worker.checkpoint import Checkpoint, read_checkpoint
 from rl4sys_stream.worker.committer import Committer, Publication
 from rl4sys_stream.worker.settlement import Settlement
 from rl4sys_stream.worker.statistics import RolloutStatistics
@@ -66,7 +66,7 @@ def roll_back(
         BrokerError: The broker cannot be used; the request stands.
     """
     try:
-        export, state = _read(tenure, algorithm, request)
+        export, found = _read(tenure, algorithm, request)
     except (UnknownVersionError, WireError) as error:
         cause = Cause(worker_name(), tenure.clock.wall_ms(), str(error))
         withdraw_rollback(
@@ -86,7 +86,16 @@ def roll_back(
         return _answering(committer, work, control, request)
 
     try:
-        committer.publish_as(Publication(export, state, settlement, statistics, {}), complete)
+        # The grid goes back with the weights that lie on it.
+        grid = found.grid
+        publication = Publication(
+            export,
+            replace(found, statistics=statistics),
+            settlement,
+            {},
+            None if grid is None else grid.exponents,
+        )
+        committer.publish_as(publication, complete)
     except _WithdrawnError:
         return False
     _tell(tenure, logging.INFO, "worker.rolled_back", request, version=committer.head.version)
@@ -95,13 +104,11 @@ def roll_back(
 
 def _read(
     tenure: Tenure, algorithm: Algorithm, request: RollbackRequest
-) -> tuple[PolicyExport, AlgorithmState]:
+) -> tuple[PolicyExport, Checkpoint]:
     model = ModelSubscriber(tenure.broker, tenure.keys).read(request.version)
-    state, _ = read_checkpoint(
-        tenure.broker, tenure.keys.checkpoint(request.version, request.token)
-    )
-    check_fits(state, algorithm.state())
-    return PolicyExport(model.weights, model.extras), state
+    found = read_checkpoint(tenure.broker, tenure.keys.checkpoint(request.version, request.token))
+    check_fits(found.state, algorithm.state())
+    return PolicyExport(model.weights, model.extras), found
 
 
 def _answering(

@@ -40,7 +40,7 @@ from rl4sys_stream.dispatcher.report import DispatcherReport, parse_dispatchers
 from rl4sys_stream.errors import ConfigError, UnknownVersionError, WireError, WireFormatError
 from rl4sys_stream.exchange.npz import decode_npz, encode_npz
 from rl4sys_stream.exchange.package import ModelPackage, Origin
-from rl4sys_stream.model_store.subscriber import plan_reads
+from rl4sys_stream.model_store.route import plan_reads
 from rl4sys_stream.policy.extras import BehaviorExtras
 from rl4sys_stream.spaces import (
     Box,

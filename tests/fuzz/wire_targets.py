@@ -10,10 +10,14 @@ from rl4sys_stream.algorithms.base import AlgorithmState
 from rl4sys_stream.algorithms.checkpoint import check_fits, decode_state, encode_state
 from rl4sys_stream.errors import WireError, WireFormatError
 from rl4sys_stream.policy.extras import BehaviorExtras, ObservationNormalization
-from rl4sys_stream.wire.diff import apply_diff, encode_diff
+from rl4sys_stream.wire.compact import encode_compact_diff, encode_compact_snapshot
+from rl4sys_stream.wire.diff import encode_diff
 from rl4sys_stream.wire.format import FLOAT32, INT64, UINT8
+from rl4sys_stream.wire.frames import apply_any_diff, decode_any_snapshot
+from rl4sys_stream.wire.grid import round_to_grid
+from rl4sys_stream.wire.integers import pack_integers, unpack_integers
 from rl4sys_stream.wire.planes import pack_planes, unpack_planes
-from rl4sys_stream.wire.snapshot import TensorLayout, Weights, decode_snapshot, encode_snapshot
+from rl4sys_stream.wire.snapshot import TensorLayout, Weights, encode_snapshot
 from rl4sys_stream.wire.tensor import decode_array
 from rl4sys_stream.wire.trajectory import (
     BehaviorRun,
@@ -45,6 +49,9 @@ BASE = Weights.from_tensors({
 })  # fmt: skip
 NEW = Weights(BASE.layout, BASE.flat + np.float32(1e-3))
 COUNT = BASE.layout.size
+GRID_BASE = round_to_grid(BASE, [-9, -9, -9])
+GRID_NEW = round_to_grid(NEW, [-10, -9, -3])
+_COMPACT_HEADER = 48
 STATE = AlgorithmState(
     "PPO",
     {"num_timesteps": 2048, "rate": 3e-4},
@@ -90,7 +97,7 @@ def _entries() -> tuple[bytes, ...]:
 
 
 def _decode_snapshot(data: bytes) -> None:
-    weights = decode_snapshot(data, max_parameters=MAX_PARAMETERS)
+    weights = decode_any_snapshot(data, max_parameters=MAX_PARAMETERS)
     if weights.layout.size > MAX_PARAMETERS:
         raise AssertionError("more parameters than allowed")
     weights.tensors()
@@ -100,12 +107,18 @@ def _decode_framed_snapshot(data: bytes) -> None:
     """A layout and planes inside a header that agrees with them, past the first checks."""
     fields = dict(unpack(data))
     layout, planes = fields.get(b"layout", b""), fields.get(b"planes", b"")
+    codes = fields.get(b"codes", b"")  # of a compact one
     try:
-        count = TensorLayout.from_json(layout).size
+        described = TensorLayout.from_json(layout)
+        count, named = described.size, int(described.digest, 16)
     except WireError:
-        count = COUNT
-    header = _SNAPSHOT_HEADER.pack(b"RL4W", 1, 0, 0, len(layout), min(count, (1 << 64) - 1), 0)
-    _decode_snapshot(header + layout + planes)
+        count, named = COUNT, 0
+    count = min(count, (1 << 64) - 1)
+    kind, digest = (1, bytes(16)) if codes else (0, b"")
+    header = _SNAPSHOT_HEADER.pack(
+        b"RL4W", 1, kind, len(codes) % 65536, len(layout), count, named if codes else 0
+    )
+    _decode_snapshot(header + digest + layout + codes + planes)
 
 
 def _decode_planes(data: bytes) -> None:
@@ -130,17 +143,47 @@ def _decode_tensor(data: bytes) -> None:
 
 
 def _snapshots() -> tuple[bytes, ...]:
-    return tuple(encode_snapshot(weights) for weights in (BASE, NEW))
+    exact = tuple(encode_snapshot(weights) for weights in (BASE, NEW))
+    return *exact, encode_compact_snapshot(GRID_NEW)
 
 
 def _framed_snapshots() -> tuple[bytes, ...]:
     layout = BASE.layout.to_json()
-    return tuple(pack(((b"layout", layout), (b"planes", planes))) for planes in _planes())
+    fields = [((b"layout", layout), (b"planes", planes)) for planes in _planes()]
+    compact = [((b"codes", b"\x0f\x0f\x0f"), *each) for each in fields]
+    return tuple(map(pack, (*fields, *compact)))
 
 
 def _diffs() -> tuple[bytes, ...]:
     diff = encode_diff(BASE, NEW)
     return diff, encode_diff(BASE, BASE), *(diff[:40] + planes for planes in _planes())
+
+
+def _integers() -> tuple[bytes, ...]:
+    """Each layout, and attacks in the place of its sections."""
+    rng = np.random.default_rng(3)
+    dense = np.rint(rng.normal(0, 1, COUNT)).astype(np.float32)
+    wide = dense * np.float32(40)
+    wide[7] = 1 << 20
+    honest = tuple(map(pack_integers, (dense, wide, dense * (rng.random(COUNT) < 0.02))))
+    bombs = zstd_bombs(COUNT)
+    sections = (struct.pack("<I", len(bomb)) + bomb + bytes(8) for bomb in bombs)
+    heads = (b"\1", b"\2", b"\3" + struct.pack("<I", COUNT))
+    return *honest, *(head + section for section in sections for head in heads)
+
+
+def _decode_integers(data: bytes) -> None:
+    changes = unpack_integers(memoryview(data), COUNT)
+    values = np.zeros(COUNT, np.float32)
+    values[slice(None) if changes.positions is None else changes.positions] = changes.values
+
+
+def _compact_diffs() -> tuple[bytes, ...]:
+    there, back = encode_compact_diff(GRID_BASE, GRID_NEW), encode_compact_diff(GRID_NEW, GRID_BASE)
+    if there is None or back is None:
+        raise AssertionError("these two have diffs")
+    head = there[: _COMPACT_HEADER + len(GRID_BASE.exponents)]
+    return there, *(head + integers for integers in _integers()), back
 
 
 # -- what stands beside the weights ---------------------------------------------------------------
@@ -216,7 +259,14 @@ WIRE_TARGETS = (
     Target("trajectory", _decode_entry, WireError, _entries(), honest=5, fields=True),
     Target("address", _decode_address, WireError, _addresses(), fields=True),
     Target("tensor", _decode_tensor, WireError, _tensors(), honest=3),
-    Target("snapshot", _decode_snapshot, WireError, _snapshots(), fixed_bytes=_WEIGHTS_BYTES),
+    Target(
+        "snapshot",
+        _decode_snapshot,
+        WireError,
+        _snapshots(),
+        honest=3,
+        fixed_bytes=_WEIGHTS_BYTES,
+    ),
     Target(
         "snapshot_framed",
         _decode_framed_snapshot,
@@ -226,7 +276,14 @@ WIRE_TARGETS = (
         fields=True,
         fixed_bytes=_WEIGHTS_BYTES,
     ),
-    Target("diff", lambda data: apply_diff(BASE, data), WireError, _diffs()),
+    Target("diff", lambda data: apply_any_diff(BASE, data), WireError, _diffs()),
+    Target(
+        "compact_diff",
+        lambda data: apply_any_diff(GRID_BASE.weights, data),
+        WireError,
+        _compact_diffs(),
+    ),
+    Target("integers", _decode_integers, WireError, _integers(), honest=3),
     Target("planes", _decode_planes, WireError, _planes()),
     Target("extras", _decode_extras, WireFormatError, _extras()),
     Target("checkpoint", _decode_checkpoint, WireError, (encode_state(STATE),)),

@@ -12,7 +12,7 @@ from rl4sys_stream.broker.head import Head, ManifestEntry, head_fields, read_hea
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import AgentHeartbeat, read_heartbeats, read_registration
 from rl4sys_stream.config import ClientSpec
-from rl4sys_stream.model_store.publisher import Provenance, Publisher
+from rl4sys_stream.model_store.publisher import KeyframePolicy, Provenance, Publisher
 from rl4sys_stream.policy.extras import BehaviorExtras
 from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.wire.snapshot import Weights
@@ -134,7 +134,7 @@ class World:
         """Make a version the newest, as a worker's commit does."""
         head = read_head(self.broker, self.keys)
         manifest = head.manifest if head and head.lineage == lineage else ()
-        staged = Publisher(self.broker, self.keys, retain_versions=1000).stage(
+        staged = Publisher(self.broker, self.keys, KeyframePolicy(1000)).stage(
             version=version,
             token=token,
             lineage=lineage,

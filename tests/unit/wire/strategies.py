@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from rl4sys_stream.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.wire.format import MAX_PRIOR
+from rl4sys_stream.wire.grid import GridWeights, round_to_grid
+from rl4sys_stream.wire.integers import LARGEST
 from rl4sys_stream.wire.snapshot import Weights
 from rl4sys_stream.wire.trajectory import BehaviorRun, End, Trajectory, TrajectorySpec
 
@@ -170,3 +172,42 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
 def with_field(fields: Mapping[bytes, bytes], name: bytes, data: bytes) -> dict[bytes, bytes]:
     """A copy of `fields` in which `name` holds `data`."""
     return {**fields, name: data}
+
+
+@st.composite
+def grid_pairs(draw: st.DrawFn) -> tuple[GridWeights, GridWeights]:
+    """Two sets of grid weights of one layout, near or far apart, each on grids of its own."""
+    shapes = draw(st.lists(st.lists(st.integers(1, 9), max_size=3), min_size=1, max_size=4))
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    magnitude = 2.0 ** draw(st.integers(-30, 20))
+    step = draw(st.sampled_from([0.0, 1e-6, 1e-2, 1.0, 300.0]))
+    start = {
+        f"t{index}": np.asarray(magnitude * rng.standard_normal(shape), np.float32)
+        for index, shape in enumerate(shapes)
+    }
+    moved = {
+        name: np.asarray(
+            tensor + step * magnitude * rng.standard_normal(tensor.shape) ** 3, np.float32
+        )
+        for name, tensor in start.items()
+    }
+    exponents = st.lists(st.integers(-40, 20), min_size=len(shapes), max_size=len(shapes))
+    old = draw(exponents)
+    new = old if draw(st.booleans()) else draw(exponents)
+    return (
+        round_to_grid(Weights.from_tensors(start), old),
+        round_to_grid(Weights.from_tensors(moved), new),
+    )
+
+
+@st.composite
+def whole_numbers(draw: st.DrawFn) -> NDArray[np.float32]:
+    """Whole numbers of every size and density that a diff may hold."""
+    count = draw(st.integers(1, 700))
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    limit = draw(st.sampled_from([0, 1, 7, 8, 127, 128, LARGEST]))
+    density = draw(st.sampled_from([0.002, 0.05, 0.5, 1.0]))
+    values = rng.integers(-limit, limit + 1, count) * (rng.random(count) < density)
+    if draw(st.booleans()):
+        values[draw(st.integers(0, count - 1))] = draw(st.sampled_from([-LARGEST, LARGEST, 128]))
+    return values.astype(np.float32)
