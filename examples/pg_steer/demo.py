@@ -73,12 +73,13 @@ class PgSteerOptions:
         postgres_url: A server that runs already; None starts one.
         queries: A file of queries, one a line, to take instead of the templates.
         wheel: Start the server of the wheel, not an installed one.
+        months: Of flights to load: fewer are faster.
     """
 
     system: SystemOptions
     algorithm: str = "ppo"
     cost: Cost = Cost.TIME
-    count: int = 6000
+    count: int = 3000
     held_out: int = 350
     repeats: int = 3
     static: int = 200
@@ -86,6 +87,7 @@ class PgSteerOptions:
     postgres_url: str | None = field(default=None, repr=False)
     queries: Path | None = None
     wheel: bool = False
+    months: int = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,13 @@ class Judges:
 @click.option("--algorithm", type=click.Choice([*DEFINITIONS]), default="ppo", show_default=True)
 @click.option(
     "--cost",
-    type=click.Choice([*Cost]),
+    type=click.Choice([cost.value for cost in Cost]),
     default=Cost.TIME.value,
     show_default=True,
     help="Milliseconds of waiting, milliseconds of the server's CPU, or blocks touched.",
 )
 @click.option(
-    "--count", type=click.IntRange(min=1), default=6000, show_default=True, help="To learn from."
+    "--count", type=click.IntRange(min=1), default=3000, show_default=True, help="To learn from."
 )
 @click.option(
     "--held-out", type=click.IntRange(min=1), default=350, show_default=True, help="To judge by."
@@ -141,6 +143,13 @@ class Judges:
     help="Your own queries, one a line, on the server at --postgres-url.",
 )
 @click.option("--wheel", is_flag=True, help="Start the server of the wheel.")
+@click.option(
+    "--months",
+    type=click.IntRange(1, 12),
+    default=12,
+    show_default=True,
+    help="Of flights to load: fewer are faster.",
+)
 def command(
     seed: int,
     out: Path,
@@ -157,6 +166,7 @@ def command(
     postgres_url: str | None,
     queries: Path | None,
     wheel: bool,
+    months: int,
 ) -> ExitCode:
     """Steer PostgreSQL's planner, query by query, over the flights of New York in 2013.
 
@@ -181,6 +191,7 @@ def command(
             postgres_url=postgres_url,
             queries=queries,
             wheel=wheel,
+            months=months,
         )
     )
 
@@ -224,8 +235,8 @@ def open_database(options: PgSteerOptions, line: ProgressLine) -> Iterator[Datab
     with _server(options, line) as url:
         schema = SCHEMA if options.queries is None else ""
         if schema:
-            line.say("loading 336,776 flights")
-            load_flights(url)
+            line.say("loading the flights of 2013")
+            load_flights(url, months=options.months)
         with Database(
             url, cost=options.cost, timeout_s=options.timeout_s, schema=schema
         ) as database:
