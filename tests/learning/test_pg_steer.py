@@ -1,4 +1,4 @@
-"""The example pg_steer, from the command line to a policy that is better than PostgreSQL's planner."""
+"""The example pg_steer, from its command to a policy that is better than the default planner."""
 
 import json
 import os
