@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.integration, pytest.mark.learning]
 
 
+@pytest.mark.timeout(300)
 def test_an_agent_learns_to_steer_a_real_postgresql(tmp_path: Path) -> None:
     """Live, on two months of flights; what queries cost is counted in blocks, not in seconds.
 
@@ -28,7 +29,7 @@ def test_an_agent_learns_to_steer_a_real_postgresql(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         check=False,
     )
     assert done.returncode in {0, 1}, done.stdout + done.stderr
