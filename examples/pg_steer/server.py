@@ -52,8 +52,13 @@ SETTINGS: Final = {
     "unix_socket_permissions": "0700",
 }
 
-_WATCHDOG: Final = 'read -r _ || kill -INT "$1"'
-"""Waits for the end of a pipe that only the starting process holds; SIGINT ends PostgreSQL fast."""
+# Waits for the end of a pipe that only the starting process holds; SIGINT ends PostgreSQL fast.
+_WATCHDOG: Final = """
+read -r _ && exit
+kill -INT "$1"
+while kill -0 "$1" 2>/dev/null; do sleep 0.1; done
+rm -rf "$2"
+"""
 
 
 def find_programs(environ: Mapping[str, str], *, debian: Path = DEBIAN) -> Path:
@@ -180,7 +185,7 @@ def _running(
 ) -> Iterator["subprocess.Popen[bytes]"]:
     server = _start([str(programs / "postgres"), "-D", str(folder / "data")], folder, account)
     watchdog = subprocess.Popen(
-        ["/bin/sh", "-c", _WATCHDOG, "pg-steer-watchdog", str(server.pid)],
+        ["/bin/sh", "-c", _WATCHDOG, "pg-steer-watchdog", str(server.pid), str(folder)],
         stdin=subprocess.PIPE,
         start_new_session=True,
     )

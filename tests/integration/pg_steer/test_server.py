@@ -35,6 +35,11 @@ def answers(url: str) -> bool:
     return True
 
 
+def folder_of(url: str) -> Path:
+    """Where that server keeps everything."""
+    return Path(url.partition("host=")[2].partition("&")[0])
+
+
 def installation(folder: Path, script: str) -> Path:
     """A folder with two programs that do `script`."""
     folder.mkdir(parents=True)
@@ -48,14 +53,14 @@ def test_a_server_leaves_nothing_behind():
     """No process and no folder."""
     with private_server(programs_of_the_wheel()) as url:
         assert answers(url)
-        folder = Path(url.partition("host=")[2].partition("&")[0])
+        folder = folder_of(url)
         assert folder.is_dir()
     assert not answers(url)
     assert not folder.exists()
 
 
 def test_a_server_ends_with_its_owner_however_that_ends():
-    """Killed, so that nothing of the owner's can clean up."""
+    """Killed, so that nothing of the owner's can clean up; its folder goes, too."""
     owner = subprocess.Popen(
         [sys.executable, "-c", ORPHAN],
         stdout=subprocess.PIPE,
@@ -68,6 +73,8 @@ def test_a_server_ends_with_its_owner_however_that_ends():
     owner.kill()
     owner.communicate()
     eventually(lambda: not answers(url), 20, "the server has ended")
+    folder = folder_of(url)
+    eventually(lambda: not folder.exists(), 20, "its folder is gone")
 
 
 def test_version_15_is_taken_before_any_other(tmp_path):
