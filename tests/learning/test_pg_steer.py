@@ -38,7 +38,7 @@ def test_an_agent_learns_to_steer_a_real_postgresql(tmp_path: Path) -> None:
     scores = {score["name"]: score for score in results["scores"]}
     assert results["training"]["queries"] == 1500
     assert results["training"]["failed"] == results["training"]["refused"] == 0
-    assert results["training"]["curve"][-1]["version"] >= 4
+    assert results["training"]["curve"]["version"][-1] >= 4
     assert scores["oracle"]["of_default"] < scores["agent"]["of_default"] < 0.6
     assert (folder / "learning_curve.png").stat().st_size > 0
     assert (folder / "comparison.png").stat().st_size > 0

@@ -1,5 +1,6 @@
 """Scores by hand."""
 
+import json
 import math
 
 import numpy as np
@@ -9,7 +10,13 @@ from examples.pg_steer.application import reward
 from examples.pg_steer.database import Cost
 from examples.pg_steer.evaluation import Score, Table, baselines, best_static, score
 from examples.pg_steer.hints import HINTS
-from examples.pg_steer.report import Results, draw_comparison, draw_curves, markdown
+from examples.pg_steer.report import (
+    Results,
+    draw_comparison,
+    draw_curves,
+    markdown,
+    write_json,
+)
 from examples.pg_steer.templates import Query
 from examples.pg_steer.training import CurvePoint, Overhead, Training
 
@@ -75,8 +82,17 @@ def test_the_table_names_the_best_static_hint_and_the_agent(results):
 
 
 def test_the_plots_are_drawn(results, tmp_path):
-    """Two PNGs."""
+    """As images."""
     draw_curves(tmp_path / "curve.png", [results, results])
     draw_comparison(tmp_path / "comparison.png", results, TABLE, np.array([1, 6]))
     for name in ("curve.png", "comparison.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_written_down_has_the_curve_in_columns(results, tmp_path):
+    """And everything that the table has."""
+    write_json(tmp_path / "results.json", [results])
+    (read,) = json.loads((tmp_path / "results.json").read_text())
+    assert read["training"]["curve"]["queries"] == [0, 100]
+    assert read["scores"][-1]["name"] == "agent"
+    assert math.isclose(read["of_best_static"], 4 / 11)
