@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 import click
 
 from examples.pg_steer.database import Cost
-from examples.pg_steer.demo import (
-    DEFINITIONS,
+from examples.pg_steer.demo import DEFINITIONS
+from examples.pg_steer.experiment import (
     PgSteerOptions,
     measure_judges,
     open_database,

@@ -1,6 +1,7 @@
 """The seam through which examples of real systems plug into `rl4sys-stream demo`."""
 
 import importlib
+import importlib.util
 import json
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from rl4sys_stream.cli.demo.systems import (
     open_client,
 )
 from rl4sys_stream.clock import SystemClock
-from rl4sys_stream.errors import ConfigError
+from rl4sys_stream.errors import ConfigError, MissingExtraError
 
 pytestmark = pytest.mark.integration
 
@@ -30,7 +31,7 @@ def test_every_system_has_a_command_with_the_common_options_and_a_run(name: str)
     command = load_system(name)
     options = {parameter.name for parameter in command.params}
     assert options >= {"seed", "out", "redis_url", "config", "plain"}
-    assert callable(importlib.import_module(SYSTEMS[name]).run)
+    assert callable(importlib.import_module(SYSTEMS[name].module).run)
     assert f"rl4sys-stream demo {name}" in CliRunner().invoke(demo, ["--help"]).output
 
 
@@ -53,6 +54,16 @@ def test_an_installed_package_names_the_checkout(
     """Examples are not in the wheel."""
     monkeypatch.setattr(systems, "CHECKOUT", tmp_path)
     with pytest.raises(ConfigError, match="runs from a checkout"):
+        load_system("pg_steer")
+
+
+def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the example is imported, which needs it."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "psycopg" else find(name)
+    )
+    with pytest.raises(MissingExtraError, match=r"rl4sys-stream\[pg-steer\]"):
         load_system("pg_steer")
 
 
