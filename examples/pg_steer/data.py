@@ -14,7 +14,7 @@ from typing import IO, Final
 
 import psycopg
 
-from examples.pg_steer.database import DatabaseError
+from examples.pg_steer.database import DatabaseError, first_line
 from rl4sys_stream.errors import ConfigError, MissingExtraError
 
 __all__ = ["SCHEMA", "load_flights"]
@@ -77,7 +77,10 @@ def load_flights(url: str, *, months: int = 12) -> None:
             if found is None:
                 _load(connection, folder, months)
     except psycopg.Error as error:
-        raise DatabaseError(f"cannot load {PACKAGE} into schema {SCHEMA}: {error}") from error
+        raise DatabaseError(
+            f"cannot load {PACKAGE} into the schema {SCHEMA}: {first_line(error)}; is PostgreSQL "
+            "running, and may this user make a schema?"
+        ) from error
 
 
 def _folder() -> Path:

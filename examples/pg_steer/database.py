@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 import msgspec
 import psycopg
@@ -20,9 +20,17 @@ from psycopg.types.json import set_json_loads
 
 from examples.pg_steer.features import RELATIONS, Explained, PlanNode
 from examples.pg_steer.hints import DEFAULT, HINTS, Hint
-from rl4sys_stream.errors import StreamError, UsageError
+from rl4sys_stream.errors import ExitCode, StreamError, UsageError
 
-__all__ = ["Cost", "Database", "DatabaseError", "Outcome", "QueryError", "backend_cpu_ms"]
+__all__ = [
+    "Cost",
+    "Database",
+    "DatabaseError",
+    "Outcome",
+    "QueryError",
+    "backend_cpu_ms",
+    "first_line",
+]
 
 TIMEOUT_S: Final = 3.0
 FAILED_BLOCKS: Final = 1e6
@@ -37,6 +45,8 @@ ORDER BY pg_relation_size(c.oid) DESC, c.relname LIMIT %s
 
 class DatabaseError(StreamError):
     """PostgreSQL cannot be reached, or not be used as it is. Trying again later may help."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.UNAVAILABLE
 
 
 class QueryError(UsageError):
@@ -132,8 +142,8 @@ class Database:
                         plans.append(cursor.fetchone())
         except psycopg.Error as error:
             if connection.closed:
-                raise DatabaseError(f"PostgreSQL hung up: {_first_line(error)}") from error
-            raise QueryError(f"PostgreSQL refuses {sql!r}: {_first_line(error)}") from error
+                raise DatabaseError(f"PostgreSQL hung up: {first_line(error)}") from error
+            raise QueryError(f"PostgreSQL refuses {sql!r}: {first_line(error)}") from error
         roots: list[PlanNode] = [row[0] for row in plans if row is not None]
         costs = tuple(root.total_cost for root in roots)
         return Explained(roots[DEFAULT], costs, self._clock_ms() - began_ms)
@@ -157,7 +167,7 @@ class Database:
                     pass
                 rows = cursor.fetchall() if cursor.description is not None else []
         except psycopg.Error as error:
-            return Outcome(self.worst, error=_first_line(error))
+            return Outcome(self.worst, error=first_line(error))
         took_ms = self._clock_ms() - began_ms
         if counted:
             return Outcome(min(_blocks(rows[0][0]), self.worst))
@@ -204,7 +214,7 @@ class Database:
             )
         except psycopg.Error as error:
             raise DatabaseError(
-                f"cannot reach PostgreSQL: {_first_line(error)}; is it running, and is the URL "
+                f"cannot reach PostgreSQL: {first_line(error)}; is it running, and is the URL "
                 "right?"
             ) from error
         return connection
@@ -259,6 +269,7 @@ def _blocks(plan: PlanNode) -> float:
     return float(plan.shared_hit_blocks + plan.shared_read_blocks + temporary)
 
 
-def _first_line(error: psycopg.Error) -> str:
+def first_line(error: psycopg.Error) -> str:
+    """What PostgreSQL or its driver says, without the hints that follow."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
