@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import torch
 
-from rl4sys_stream.algorithms.base import Algorithm
+from rl4sys_stream.algorithms.base import Algorithm, PolicyExport
 from rl4sys_stream.algorithms.registry import make_algorithm
 from rl4sys_stream.broker.connection import Broker, BrokerAddress
 from rl4sys_stream.broker.head import Counts, Head, read_head
@@ -36,6 +36,7 @@ from rl4sys_stream.errors import (
     StreamError,
     UnknownVersionError,
 )
+from rl4sys_stream.model_store.subscriber import ModelSubscriber
 from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.worker.checkpoint import read_checkpoint
 from rl4sys_stream.worker.committer import Committer
@@ -229,9 +230,7 @@ class Worker:
         head = read_head(self._broker, self._keys)
         statistics = RolloutStatistics()
         if head is not None:
-            with self._belonging_to(head):
-                state, statistics = read_checkpoint(self._broker, head.checkpoint)
-            algorithm.load_state(state)
+            statistics = self._continue(algorithm, head)
         log_event(
             logger,
             logging.INFO,
@@ -278,6 +277,18 @@ class Worker:
             Session(tenure, algorithm, committer, statistics, books, intake).run()
         finally:
             reader.close()
+
+    def _continue(self, algorithm: Algorithm, head: Head) -> RolloutStatistics:
+        """Put `algorithm` into the state of `head`; the statistics that belong to it."""
+        if not head.checkpoint:  # it was imported, as a policy alone
+            with self._belonging_to(head):
+                model = ModelSubscriber(self._broker, self._keys).read(head.version)
+            algorithm.load_policy(PolicyExport(model.weights, model.extras))
+            return RolloutStatistics()
+        with self._belonging_to(head):
+            state, statistics = read_checkpoint(self._broker, head.checkpoint)
+        algorithm.load_state(state)
+        return statistics
 
     def _retained_tail(
         self,

@@ -111,15 +111,18 @@ def test_arguments_that_do_not_add_up_write_nothing(bench):
     """A caller of another version must not be half understood."""
     keys = bench.keys
     names = [keys.fence, keys.head, keys.traj, keys.seq, keys.quarantine, keys.metrics]
+    names += [keys.control, keys.control_log]
     before = dump(bench.broker, keys)
-    fixed = [bench.lease.token, GROUP, "id", 0, "", 0, 60, keys.updates, "", "", 10]
-    for tail in ([0, 0, 0, 0, 0, "more"], [0, 0, 0, 0, 1], [5, "a", "b", 0, 0, 0, 0], ["x"], []):
+    fixed = [bench.lease.token, GROUP, "id", 0, "", "", "", 0, 60, keys.updates, "", "", 10]
+    fixed += ["*", "", 10]
+    whole = [0, 0, 0, 0, 0, 0]
+    for tail in ([*whole, "more"], [*whole[1:], 1], [5, "a", "b", *whole[1:]], ["x"], []):
         with pytest.raises(BrokerError):
             run_script(bench.broker, "commit", names, [*fixed, *tail])
     assert dump(bench.broker, keys) == before
 
 
-@pytest.mark.parametrize("name", ["head", "seq", "quarantine", "metrics"])
+@pytest.mark.parametrize("name", ["head", "seq", "quarantine", "metrics", "control", "control_log"])
 def test_a_key_of_another_type_is_found_before_anything_is_written(bench, name):
     """A script has no rollback: an error after the acknowledgement would lose the entries."""
     ids = bench.deliver(2)
