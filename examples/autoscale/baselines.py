@@ -54,9 +54,10 @@ class HPA:
 
     def __call__(self, view: View) -> int:
         """The replicas that it wants."""
-        ratio = _rate(view) / (view.running * REPLICA_RATE) / self._target
+        running = max(view.running, 1)  # none where all have died
+        ratio = _rate(view) / (running * REPLICA_RATE) / self._target
         steady = abs(ratio - 1.0) <= TOLERANCE
-        return self._stabilise(view.running if steady else math.ceil(view.running * ratio))
+        return self._stabilise(running if steady else math.ceil(running * ratio))
 
 
 class KEDA:

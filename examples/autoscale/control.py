@@ -139,12 +139,13 @@ class View:
         """float32 [19]: replicas 1, boot slots 3, queue 1, load 1, clock 6, rates 6, demand 1."""
         unit = TYPICAL_REPLICAS * REPLICA_RATE
         rates = self.rates
+        running = max(self.running, 1)  # none where all have died
         mean, recent = sum(rates) / len(rates), sum(rates[-3:]) / 3.0
         return np.array(
             (
                 self.running / TYPICAL_REPLICAS,
                 *(slot / BOOT_UNIT for slot in self.booting),
-                min(self.waiting / self.running, QUEUE_LIMIT),
+                min(self.waiting / running, QUEUE_LIMIT),
                 self.load,
                 *_CLOCK[self.moment % WEEK_STEPS],
                 mean / unit,
@@ -153,7 +154,7 @@ class View:
                 (rates[-1] - mean) / unit,
                 (rates[-2] - mean) / unit,
                 (rates[-3] - mean) / unit,
-                recent / (REPLICA_RATE * self.running),
+                recent / (REPLICA_RATE * running),
             ),
             np.float32,
         )

@@ -85,7 +85,7 @@ def compare(
 def baselines(demand: Demand) -> dict[str, Callable[[], Controller]]:
     """The baselines with the settings that `tuning` found."""
     return {
-        "HPA": lambda: HPA(target=0.6, window=6),
+        "HPA": lambda: HPA(target=0.55, window=6),
         "KEDA": lambda: KEDA(queue=0.25, target=0.6, window=6),
         "weekly predictive": lambda: WeeklyPredictive(demand.rates, target=0.7),
     }
