@@ -46,7 +46,7 @@ from rl4sys_stream.cli.demo.systems import (
 from rl4sys_stream.clock import Clock, SystemClock
 from rl4sys_stream.errors import ExitCode, StreamError
 
-__all__ = ["AutoscaleOptions", "command", "run", "train_and_judge"]
+__all__ = ["AutoscaleOptions", "command", "measure", "run"]
 
 EXTRAS: Final = {"matplotlib": "examples"}
 LIVE_CLIENT: Final = "autoscale_live"
@@ -55,7 +55,7 @@ LIVE_BEGIN: Final = DAY_STEPS // 6
 LIVE_STEPS: Final = 160
 LIVE_WEEK: Final = 2
 LIVE_TWINS: Final = 10
-MODEL_WAIT_S: Final = 60.0
+MODEL_WAIT_S: Final = 300.0
 
 Makers = Mapping[str, Callable[[], Controller]]
 
@@ -134,18 +134,21 @@ def run(options: AutoscaleOptions) -> ExitCode:
         BrokerError: If the broker cannot be used.
         StreamError: If the worker is silent, or the live pool does not come up.
     """
+    results = measure(options)
+    won = all(results.agent.objective > other.objective for other in results.held_out[:-1])
+    return ExitCode.OK if won else ExitCode.FAILURE
+
+
+def measure(options: AutoscaleOptions) -> Results:
+    """Train, judge, serve live, leave a run folder; see `run` for what is raised."""
     require_extras(EXTRAS, own=options.system.redis_url is None)
     demand, clock = flight_demand(), SystemClock()
     line = ProgressLine(clock, plain=options.system.plain)
     with open_client(options.system, DEFINITION, clock) as client:
-        results = train_and_judge(options, demand, client, line, clock)
-    beaten = all(
-        results.agent.objective > other.objective for other in results.held_out[:-1]
-    )
-    return ExitCode.OK if beaten else ExitCode.FAILURE
+        return _train_and_judge(options, demand, client, line, clock)
 
 
-def train_and_judge(
+def _train_and_judge(
     options: AutoscaleOptions,
     demand: Demand,
     client: DemoClient,

@@ -1,0 +1,113 @@
+"""The whole loop of the example, small: it learns through a broker, and is served elsewhere."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from examples.autoscale.application import (
+    DEFINITION,
+    LIVE_DEFINITION,
+    Episode,
+    greedy,
+    make_agent,
+)
+from examples.autoscale.control import ControlLoop
+from examples.autoscale.demand import DAY_STEPS, HISTORY, Demand, Span, make_demand
+from examples.autoscale.evaluation import Score, compare
+from examples.autoscale.handover import hand_over
+from examples.autoscale.pool import LivePool
+from examples.autoscale.training import Plan, train
+from rl4sys_stream import StreamAgent
+from rl4sys_stream.testing import eventually
+
+pytestmark = [pytest.mark.integration, pytest.mark.learning]
+
+SEED = 3
+PLAN = Plan(decisions=9_216, twins=8, days_between=1, weeks=1, day_steps=48)
+"""24 rollouts of 384 steps."""
+QUICK = {
+    "learning_rate": 0.003,
+    "learning_rate_schedule": "constant",
+    "n_steps": 384,
+    "batch_size": 128,
+    "seed": SEED,
+}
+
+
+def small_demand() -> Demand:
+    """Days that all look alike: a night, and a day with two peaks."""
+    hours = np.arange(48) / 2.0
+    day = 4.0 + 40.0 * np.clip(np.sin((hours - 6.0) / 15.0 * np.pi), 0.0, None) ** 0.5
+    return make_demand(np.tile(day, 56), peak_rate=60.0)
+
+
+def definition_file(folder: Path, shipped: Path, client: str, **changes: object) -> Path:
+    """A shipped definition under the test's own client name, with other parameters."""
+    definition = json.loads(shipped.read_text())
+    definition["client_id"] = client
+    definition["algorithm_parameters"] |= changes
+    path = folder / f"{client}.json"
+    path.write_text(json.dumps(definition))
+    return path
+
+
+@contextmanager
+def worker_process(redis_url: str, definition: Path, client: str) -> Iterator[None]:
+    """The client's worker, as a user starts it."""
+    command = [sys.executable, "-m", "rl4sys_stream", "worker", "--client", client]
+    process = subprocess.Popen(
+        [*command, "--config", str(definition)],
+        env={**os.environ, "RL4SYS_STREAM_REDIS_URL": redis_url, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        yield
+        assert process.poll() is None, "the worker ended while it was needed"
+    finally:
+        process.terminate()
+        assert process.wait(timeout=20) == 0
+
+
+def reached(agent: StreamAgent, demand: Demand) -> Score:
+    """The newest policy on a held-out day, without chance."""
+    days = demand.held_out.windows(DAY_STEPS)[:2]
+    (score,) = compare({"agent": lambda: greedy(agent)}, demand, days, 99)
+    return score
+
+
+def test_an_agent_learns_on_twins_and_its_best_version_serves_a_live_pool(
+    redis_url: str, client_name: str, tmp_path: Path
+) -> None:
+    """From chance to better than any fixed number of replicas; then the same model, elsewhere."""
+    demand = small_demand()
+    definition = definition_file(tmp_path, DEFINITION, client_name, **QUICK)
+    with (
+        worker_process(redis_url, definition, client_name),
+        make_agent(definition, redis_url, SEED) as agent,
+    ):
+        training = train(agent, demand, PLAN, SEED)
+        status = agent.status()
+    assert status.dropped == status.quarantined == status.fallback_decisions == 0
+    assert training.decisions == status.steps == PLAN.decisions
+    assert [point.version for point in training.curve] == list(range(2, 26))
+    best = training.best
+
+    live = f"{client_name}_live"
+    file = tmp_path / "model.npz"
+    hand_over(best.version, source=client_name, target=live, url=redis_url, file=file)
+    served = definition_file(tmp_path, LIVE_DEFINITION, live)
+    with make_agent(served, redis_url) as agent, LivePool(redis_url, SEED) as pool:
+        assert agent.wait_for_model(30.0)
+        agents = reached(agent, demand)
+        fixed = [
+            compare({"n": lambda n=n: lambda _: n}, demand, demand.held_out.windows(DAY_STEPS)[:2], 99)[0]
+            for n in range(2, 16)
+        ]
+        print(best, agents, max(f.objective for f in fixed))
+        assert agents.objective > max(one.objective for one in fixed)
