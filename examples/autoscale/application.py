@@ -29,6 +29,9 @@ __all__ = ["DEFINITION", "LIVE_DEFINITION", "Episode", "greedy", "make_agent"]
 WORKERS: Final = Path(__file__).parents[2] / "workers"
 DEFINITION: Final = WORKERS / "autoscale.json"
 LIVE_DEFINITION: Final = WORKERS / "autoscale_live.json"
+CAUTION: Final = 10.0
+"""Lateness costs the learner half as much again as it is judged by: at the bare price a policy runs so
+close to the edge that a busier season than the one it learned in takes it over."""
 REWARD_SCALE: Final = 0.2
 """Returns of a few units are what the critic learns quickly. Scaled, never clipped: the outage that
 a clipped reward hides is what must be learned."""
@@ -71,7 +74,7 @@ class Episode:
         )
         outcome = self._loop.step(view.target(int(action)))
         self._agent.add_to_trajectory(self._trajectory, action)
-        action.update_reward(REWARD_SCALE * outcome.reward)
+        action.update_reward(REWARD_SCALE * (outcome.reward - CAUTION * outcome.late))
         if self._loop.over:  # the demand goes on: only this span of it is over
             self._agent.mark_end_of_trajectory(
                 self._trajectory, action, truncated=True, final_obs=self._loop.view.observation()

@@ -198,12 +198,20 @@ class Outcome:
     Attributes:
         reading: What the pool did.
         replicas: Replicas that were paid for.
-        reward: −(replicas / 17) − 20 × the share of the taken requests that were late.
     """
 
     reading: Reading
     replicas: int
-    reward: float
+
+    @property
+    def late(self) -> float:
+        """The share of the taken requests that were late."""
+        return self.reading.late / self.reading.taken if self.reading.taken else 0.0
+
+    @property
+    def reward(self) -> float:
+        """What everybody is judged by: −(replicas / 17) − 20 × the share that was late."""
+        return -self.replicas / TYPICAL_REPLICAS - LATE_COST * self.late
 
 
 class ControlLoop:
@@ -249,8 +257,7 @@ class ControlLoop:
         self._rates.append(reading.arrived / STEP_S)
         load = reading.busy_s / (STEP_S * max(running, 1))
         self.view = self._look(moment + 1, waiting=reading.waiting, load=load)
-        late = reading.late / reading.taken if reading.taken else 0.0
-        return Outcome(reading, replicas, -replicas / TYPICAL_REPLICAS - LATE_COST * late)
+        return Outcome(reading, replicas)
 
     def _look(self, moment: int, *, waiting: int, load: float) -> View:
         pool = self._pool

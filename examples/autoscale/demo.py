@@ -69,12 +69,14 @@ class AutoscaleOptions:
         plan: How much is trained.
         weeks: Held-out weeks to judge by, at most.
         live_steps: Steps on live pools; 0 for none.
+        stretch: How much slower their time passes; see `LivePool`.
     """
 
     system: SystemOptions
     plan: Plan = Plan()
     weeks: int = 20
     live_steps: int = LIVE_STEPS
+    stretch: float = 1.0
 
 
 @click.command()
@@ -96,6 +98,13 @@ class AutoscaleOptions:
     show_default=True,
     help="On live pools, half a second each; 0 for none.",
 )
+@click.option(
+    "--stretch",
+    type=click.FloatRange(min=1.0),
+    default=1.0,
+    show_default=True,
+    help="Let live time pass so much slower, on a machine that is busy otherwise.",
+)
 def command(
     seed: int,
     out: Path,
@@ -105,6 +114,7 @@ def command(
     decisions: int,
     weeks: int,
     live_steps: int,
+    stretch: float,
 ) -> ExitCode:
     """Scale a service: learn on a twin, then serve a live pool of processes with the same model.
 
@@ -119,6 +129,7 @@ def command(
             plan=Plan(decisions=decisions),
             weeks=weeks,
             live_steps=live_steps,
+            stretch=stretch,
         )
     )
 
@@ -167,7 +178,7 @@ def _train_and_judge(
         live = _play_live(options, demand, makers, client, line)
         day = Span(weeks[0].start + DAY_STEPS, weeks[0].start + 2 * DAY_STEPS)
         _draw_twin_day(client, demand, makers, day)
-    validation = demand.validation.windows(WEEK_STEPS)[: options.plan.weeks]
+    validation = options.plan.validation(demand)
     results = Results(
         seed=options.system.seed,
         training=training,
@@ -232,9 +243,10 @@ def _play_live(
     span = Span(begin, begin + options.live_steps)
     line.say(
         f"serving live: {len(makers)} pools of processes at once, {span.end - span.start} steps, "
-        f"{(span.end - span.start) * STEP_S:.0f} s"
+        f"{(span.end - span.start) * STEP_S * options.stretch:.0f} s"
     )
-    runs = play_live(makers, demand, span, client.system.address.secret_url, options.system.seed)
+    url, seed = client.system.address.secret_url, options.system.seed
+    runs = play_live(makers, demand, span, url, seed, options.stretch)
     draw_day(
         client.folder.path / "live.png",
         {name: run.outcomes for name, run in runs.items()},

@@ -29,23 +29,29 @@ class LiveRun:
 
 
 def play_live(
-    makers: Mapping[str, Callable[[], Controller]], demand: Demand, span: Span, url: str, seed: int
+    makers: Mapping[str, Callable[[], Controller]],
+    demand: Demand,
+    span: Span,
+    url: str,
+    seed: int,
+    stretch: float = 1.0,
 ) -> dict[str, LiveRun]:
     """Let each controller have a pool of its own for a span of the demand.
 
     Args:
         makers: Name -> a fresh controller.
         demand: The load.
-        span: What is played; half a second a step.
+        span: What is played; half a second a step, times `stretch`.
         url: Of the broker that carries the requests.
         seed: Of the arrivals, which are the same for all.
+        stretch: See `LivePool`.
 
     Raises:
         StreamError: If replicas do not come up, or the broker is gone.
     """
 
     def run(make: Callable[[], Controller]) -> LiveRun:
-        with LivePool(url, seed) as pool:
+        with LivePool(url, seed, stretch) as pool:
             outcomes = play(ControlLoop(pool, demand), span, make())
             return LiveRun(tuple(outcomes), pool.behind_s)
 

@@ -3,6 +3,10 @@
 The load is open-loop: requests arrive when a Poisson process says so, however long the queue is,
 and what counts is the time since then. A replica boots for as long as `BOOT_STEPS` say; one that
 ends without having been told to is counted, and another one is ordered in its place.
+
+Half a second a step and a tenth of a second of patience ask for a machine that has nothing else to
+do. On a busy one, time can be stretched: with 4, everything takes four times as long, and a quarter
+as many requests come in a second. The queue is the same; only the clock is another one.
 """
 
 import math
@@ -60,14 +64,17 @@ class LivePool:
         behind_s: How much later than planned steps began, in sum: what the machine could not do.
     """
 
-    def __init__(self, url: str, seed: int) -> None:
+    def __init__(self, url: str, seed: int, stretch: float = 1.0) -> None:
         """Nothing runs before `begin`.
 
         Args:
             url: Of the broker that carries the requests; may hold a password.
             seed: Of the arrivals.
+            stretch: How much slower time passes than it says in `control`.
         """
         self._url = url
+        self._stretch = stretch
+        self._step_s = STEP_S * stretch
         self._keys = PoolKeys(f"autoscale:{secrets.token_hex(4)}")
         self._rng = np.random.default_rng(seed)
         self._connection = redis.Redis.from_url(url)
@@ -93,7 +100,7 @@ class LivePool:
         slots = [0] * BOOT_STEPS
         for replica in self._replicas:
             if not replica.booted:
-                steps = math.ceil((replica.ready_s - self._boundary) / STEP_S - 0.5)
+                steps = math.ceil((replica.ready_s - self._boundary) / self._step_s - 0.5)
                 slots[min(max(steps, 1), BOOT_STEPS) - 1] += 1
         return tuple(slots)
 
@@ -129,7 +136,7 @@ class LivePool:
         """See `Pool.scale`."""
         running, booting = self.running, sum(self.booting)
         if target > running + booting:
-            self._order(target - running - booting, self._boundary + BOOT_STEPS * STEP_S)
+            self._order(target - running - booting, self._boundary + BOOT_STEPS * self._step_s)
             return
         less = running + booting - target
         young = sorted(
@@ -150,7 +157,7 @@ class LivePool:
         Raises:
             BrokerUnavailableError: If the broker does not answer.
         """
-        begin, end = self._boundary, self._boundary + STEP_S
+        begin, end = self._boundary, self._boundary + self._step_s
         count = int(self._rng.poisson(rate * STEP_S))
         arrivals = np.sort(self._rng.uniform(begin, end, count)).tolist()
         try:
@@ -162,8 +169,8 @@ class LivePool:
         except redis.ConnectionError as error:
             raise BrokerUnavailableError(f"the live pool has lost its broker: {error}") from error
         died, unanswered = self._replace_dead()
-        late = sum(one.waited_s > LATE_S for one in taken) + unanswered
-        busy_s = sum(one.service_s for one in taken)
+        late = sum(self._is_late(one) for one in taken) + unanswered
+        busy_s = sum(one.service_s for one in taken) / self._stretch
         return Reading(count, len(taken), late, waiting, busy_s, died)
 
     def close(self) -> None:
@@ -198,7 +205,7 @@ class LivePool:
 
     def _next_boundary(self, end: float) -> float:
         behind = time.monotonic() - end
-        if behind <= BEHIND_S:
+        if behind <= BEHIND_S * self._stretch:
             return end
         self.behind_s += behind
         return end + behind
@@ -209,7 +216,7 @@ class LivePool:
             self._replicas.append(_Replica(future, ready_s))
 
     def _start(self, ready_s: float) -> BaseProcess:
-        arguments = (self._url, self._keys, ready_s)
+        arguments = (self._url, self._keys, ready_s, self._stretch)
         process = self._context.Process(target=run_replica, args=arguments, daemon=True)
         process.start()
         return process
@@ -229,8 +236,11 @@ class LivePool:
                 requests.append(said)
             if replica is not None:
                 replica.booted = True
-                replica.until_s, replica.late = said.until_s, said.waited_s > LATE_S
+                replica.until_s, replica.late = said.until_s, self._is_late(said)
         return requests
+
+    def _is_late(self, taken: Taken) -> bool:
+        return taken.waited_s > LATE_S * self._stretch
 
     def _replace_dead(self) -> tuple[int, int]:
         """How many have died since the last time, and how many requests in their hands.
@@ -248,10 +258,10 @@ class LivePool:
                 self._leaving -= 1
                 continue
             died += 1
-            unanswered += replica.until_s > now - STEP_S and not replica.late
+            unanswered += replica.until_s > now - self._step_s and not replica.late
         self.died += died
         if died:
-            self._order(died, self._boundary + BOOT_STEPS * STEP_S)
+            self._order(died, self._boundary + BOOT_STEPS * self._step_s)
         return died, unanswered
 
     def _end_all(self) -> None:

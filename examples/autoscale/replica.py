@@ -74,13 +74,14 @@ def decode_taken(data: bytes) -> Taken:
     return Taken(int(pid), float(waited_s), float(until_s), float(service_s))
 
 
-def run_replica(url: str, keys: PoolKeys, ready_s: float) -> None:
+def run_replica(url: str, keys: PoolKeys, ready_s: float, stretch: float) -> None:
     """Boot until `ready_s` of the monotonic clock, then serve until told to leave.
 
     Args:
         url: Of the pool's broker.
         keys: Of the pool.
         ready_s: When booting ends; a real service would load its code and fill its caches.
+        stretch: How much slower time passes than it says in `control`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the pool's business
     parent, pid = os.getppid(), os.getpid()
@@ -97,6 +98,7 @@ def run_replica(url: str, keys: PoolKeys, ready_s: float) -> None:
                 return
             begun = time.monotonic()
             waited = max(0.0, begun - float(data))
-            service = draw.expovariate(1.0 / SERVICE_S) if waited <= PATIENCE_S else 0.0
+            dropped = waited > PATIENCE_S * stretch
+            service = 0.0 if dropped else draw.expovariate(1.0 / SERVICE_S) * stretch
             connection.rpush(keys.taken, Taken(pid, waited, begun + service, service).encode())
             time.sleep(max(0.0, begun + service - time.monotonic()))

@@ -21,8 +21,8 @@ from rl4sys_stream.errors import StreamError
 
 __all__ = ["CurvePoint", "Plan", "Training", "train"]
 
-LATE_PROMISE: Final = 0.004
-"""Share of the requests that may be late; what is held out gets 0.005."""
+LATE_PROMISE: Final = 0.003
+"""Share of the requests that may be late on validation weeks: half a percent, less a margin."""
 MODEL_WAIT_S: Final = 300.0
 SLICE_S: Final = 1.0
 PATIENCE_S: Final = 300.0
@@ -36,15 +36,21 @@ class Plan:
         decisions: Steps over all twins.
         twins: Days at once.
         days_between: Days of each twin between two scores on validation weeks.
-        weeks: Validation weeks of a score, at most.
-        day_steps: Steps of a day; fewer for a short try.
+        windows: Spans of the validation demand that a score is made of, at most.
+        window_steps: Steps of each.
+        day_steps: Steps of a training day; fewer for a short try.
     """
 
     decisions: int = 599_040
     twins: int = 16
     days_between: int = 10
-    weeks: int = 6
+    windows: int = 6
+    window_steps: int = WEEK_STEPS
     day_steps: int = DAY_STEPS
+
+    def validation(self, demand: Demand) -> list[Span]:
+        """What versions are scored on."""
+        return demand.validation.windows(self.window_steps)[: self.windows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +164,6 @@ def _wait_for_learner(agent: StreamAgent) -> None:
 
 
 def _validate(agent: StreamAgent, demand: Demand, plan: Plan) -> Score:
-    weeks = demand.validation.windows(WEEK_STEPS)[: plan.weeks]
-    (reached,) = compare({"agent": lambda: greedy(agent)}, demand, weeks, VALIDATION_SEED)
+    spans = plan.validation(demand)
+    (reached,) = compare({"agent": lambda: greedy(agent)}, demand, spans, VALIDATION_SEED)
     return reached
