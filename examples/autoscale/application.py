@@ -30,8 +30,8 @@ WORKERS: Final = Path(__file__).parents[2] / "workers"
 DEFINITION: Final = WORKERS / "autoscale.json"
 LIVE_DEFINITION: Final = WORKERS / "autoscale_live.json"
 CAUTION: Final = 10.0
-"""Lateness costs the learner half as much again as it is judged by: at the bare price a policy runs so
-close to the edge that a busier season than the one it learned in takes it over."""
+"""Lateness costs the learner half as much again as it is judged by: at the bare price a policy runs
+so close to the edge that a busier season than the one it learned in takes it over."""
 REWARD_SCALE: Final = 0.2
 """Returns of a few units are what the critic learns quickly. Scaled, never clipped: the outage that
 a clipped reward hides is what must be learned."""

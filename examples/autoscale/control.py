@@ -160,7 +160,7 @@ class View:
         )
 
     def mask(self) -> NDArray[np.bool_]:
-        """bool [9]: the changes after which the replicas are within their bounds."""
+        """Bool [9]: the changes after which the replicas are within their bounds."""
         return _MASKS[self.replicas]
 
     def target(self, action: int) -> int:

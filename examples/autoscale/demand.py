@@ -85,7 +85,9 @@ def make_demand(counts: ArrayLike, peak_rate: float = PEAK_RATE) -> Demand:
     """
     values = np.asarray(counts, np.float64)
     if values.ndim != 1 or len(values) * STEPS_PER_COUNT < WEEK_STEPS:
-        raise ConfigError(f"a demand needs half-hourly counts of a week or more, not {values.shape}")
+        raise ConfigError(
+            f"a demand needs half-hourly counts of a week or more, not {values.shape}"
+        )
     if not np.isfinite(values).all() or values.min() < 0.0:
         raise ConfigError("the counts of a demand are finite and not negative")
     places = np.arange(len(values) * STEPS_PER_COUNT) / STEPS_PER_COUNT

@@ -57,6 +57,8 @@ LIVE_WEEK: Final = 2
 LIVE_TWINS: Final = 10
 MODEL_WAIT_S: Final = 300.0
 
+DEFAULT_PLAN: Final = Plan()
+
 Makers = Mapping[str, Callable[[], Controller]]
 
 
@@ -73,7 +75,7 @@ class AutoscaleOptions:
     """
 
     system: SystemOptions
-    plan: Plan = Plan()
+    plan: Plan = DEFAULT_PLAN
     weeks: int = 20
     live_steps: int = LIVE_STEPS
     stretch: float = 1.0
@@ -84,7 +86,7 @@ class AutoscaleOptions:
 @click.option(
     "--decisions",
     type=click.IntRange(min=1),
-    default=Plan().decisions,
+    default=DEFAULT_PLAN.decisions,
     show_default=True,
     help="To learn from, on twins.",
 )
@@ -186,6 +188,7 @@ def _train_and_judge(
         validation=tuple(compare(baselines(demand), demand, validation, VALIDATION_SEED)),
         held_out=tuple(held_out),
         live=live,
+        stretch=options.stretch,
     )
     _leave(client, results, line)
     return results

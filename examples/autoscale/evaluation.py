@@ -1,12 +1,12 @@
 """How good a controller is, on twins: what it costs, and how often it is late."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from examples.autoscale.baselines import HPA, KEDA, WeeklyPredictive
 from examples.autoscale.control import Controller, ControlLoop, Outcome
-from examples.autoscale.demand import WEEK_STEPS, Demand, Span
+from examples.autoscale.demand import Demand, Span
 from examples.autoscale.twin import Twin
 
 __all__ = ["HELD_OUT_SEED", "VALIDATION_SEED", "Score", "baselines", "compare", "play", "score"]
@@ -58,7 +58,10 @@ def play(loop: ControlLoop, span: Span, controller: Controller) -> list[Outcome]
 
 
 def compare(
-    makers: dict[str, Callable[[], Controller]], demand: Demand, spans: Iterable[Span], seed: int
+    makers: Mapping[str, Callable[[], Controller]],
+    demand: Demand,
+    spans: Iterable[Span],
+    seed: int,
 ) -> list[Score]:
     """Let all play the same spans with the same requests.
 
@@ -89,5 +92,3 @@ def baselines(demand: Demand) -> dict[str, Callable[[], Controller]]:
         "KEDA": lambda: KEDA(queue=0.25, target=0.6, window=6),
         "weekly predictive": lambda: WeeklyPredictive(demand.rates, target=0.7),
     }
-
-

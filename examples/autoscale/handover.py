@@ -1,4 +1,4 @@
-"""From the twin to the live pool: one client's model version, served under another client's name."""
+"""From the twin to the live pool: one client's model version, served under another's name."""
 
 import os
 import subprocess

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import numpy as np
 import redis
@@ -223,7 +223,7 @@ class LivePool:
 
     def _hear(self) -> list[Taken]:
         """What the replicas have said since the last time; those that have booted run."""
-        data = self._connection.lpop(self._keys.taken, ALL) or []
+        data = cast("list[bytes]", self._connection.lpop(self._keys.taken, ALL) or [])
         known = {
             replica.process.result().pid: replica
             for replica in self._replicas

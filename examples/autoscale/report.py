@@ -65,6 +65,7 @@ class Results:
         validation: The baselines on the validation weeks.
         held_out: The baselines and, last, the agent on held-out weeks.
         live: The same on live pools; empty if there was no live part.
+        stretch: How much slower their time passed.
     """
 
     seed: int
@@ -73,6 +74,7 @@ class Results:
     validation: tuple[Score, ...]
     held_out: tuple[Score, ...]
     live: tuple[LiveScore, ...]
+    stretch: float = 1.0
 
     @property
     def agent(self) -> Score:
@@ -88,9 +90,9 @@ class Results:
 def markdown(results: Results) -> str:
     """The comparisons as tables."""
     agent = results.agent
+    days = f"held-out demand, {agent.steps / DAY_STEPS:.0f} days"
     lines = [
-        f"| held-out demand, {agent.steps / DAY_STEPS:.0f} days | objective | replicas | late "
-        "| agent's cost |",
+        f"| {days} | objective | replicas | late | agent's cost |",
         "|---|---|---|---|---|",
     ]
     for score in results.held_out:
@@ -100,10 +102,10 @@ def markdown(results: Results) -> str:
             f"| {less} |"
         )
     if results.live:
+        steps = f"live, {results.live[0].live.steps} steps of {STEP_S * results.stretch:g} s"
         lines += [
             "",
-            f"| live, {results.live[0].live.steps} steps of {STEP_S:g} s | objective | replicas "
-            "| late | twin: replicas | late |",
+            f"| {steps} | objective | replicas | late | twin: replicas | late |",
             "|---|---|---|---|---|---|",
         ]
     lines += [
@@ -120,9 +122,7 @@ def write_json(path: Path, results: Sequence[Results]) -> None:
         asdict(run)
         | {
             "best_version": run.training.best.version,
-            "better_than": {
-                score.name: run.better_than(score.name) for score in run.held_out[:-1]
-            },
+            "better_than": {score.name: run.better_than(score.name) for score in run.held_out[:-1]},
         }
         for run in results
     ]

@@ -91,7 +91,7 @@ class Twin:
         while queue:
             arrival, service = queue[0]
             begin = free[0]
-            if begin < arrival:
+            if begin < arrival:  # noqa: PLR1730 - a call of max for each request is slower
                 begin = arrival
             if begin >= end:
                 break

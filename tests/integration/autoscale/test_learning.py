@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,11 +21,12 @@ from examples.autoscale.application import (
 )
 from examples.autoscale.control import ControlLoop
 from examples.autoscale.demand import DAY_STEPS, Demand, Span, make_demand
-from examples.autoscale.evaluation import Score, compare
+from examples.autoscale.evaluation import Score, compare, play
 from examples.autoscale.handover import hand_over
 from examples.autoscale.pool import LivePool
 from examples.autoscale.training import Plan, train
 from rl4sys_stream import StreamAgent
+from rl4sys_stream.testing import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.learning]
 
@@ -33,6 +35,7 @@ PLAN = Plan(
     decisions=18_432, twins=8, days_between=8, windows=2, window_steps=DAY_STEPS, day_steps=48
 )
 """48 rollouts of 384 steps."""
+MORNING = Span(2 * DAY_STEPS + 90, 2 * DAY_STEPS + 102)
 QUICK = {
     "learning_rate": 0.003,
     "gamma": 0.9,
@@ -74,7 +77,7 @@ def worker_process(redis_url: str, definition: Path, client: str) -> Iterator[No
         assert process.poll() is None, "the worker ended while it was needed"
     finally:
         process.terminate()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
 
 
 def reached(agent: StreamAgent, demand: Demand) -> Score:
@@ -87,7 +90,7 @@ def reached(agent: StreamAgent, demand: Demand) -> Score:
 def test_an_agent_learns_on_twins_and_its_best_version_serves_a_live_pool(
     redis_url: str, client_name: str, tmp_path: Path
 ) -> None:
-    """From chance to better than the HPA; then the same model, elsewhere, which it may learn from."""
+    """From chance to better than the HPA; then the same model, elsewhere."""
     demand = small_demand()
     definition = definition_file(tmp_path, DEFINITION, client_name, **QUICK)
     with (
@@ -106,15 +109,35 @@ def test_an_agent_learns_on_twins_and_its_best_version_serves_a_live_pool(
     hand_over(best.version, source=client_name, target=live, url=redis_url, file=file)
     served = definition_file(tmp_path, LIVE_DEFINITION, live)
     with make_agent(served, redis_url) as agent, LivePool(redis_url, SEED) as pool:
-        assert agent.wait_for_model(30.0)
+        assert agent.wait_for_model(60.0)
         score = reached(agent, demand)
         assert agent.status().version == 1
-        loop = ControlLoop(pool, demand)
-        episode = Episode(agent, loop, Span(DAY_STEPS + 60, DAY_STEPS + 66))
-        outcomes = [episode.step() for _ in range(6)]
-        assert agent.flush(10.0)
-        assert agent.status().steps == 6
+        outcomes = play(ControlLoop(pool, demand), MORNING, greedy(agent))
     assert sum(outcome.reading.taken for outcome in outcomes) > 0
     # Chance costs 5.1, the HPA 0.83, ten replicas at any time 0.6.
     assert score.objective > -0.83
     assert score.late < 0.01
+
+
+def test_training_on_a_live_pool_goes_on_when_a_replica_is_killed(
+    redis_url: str, client_name: str, tmp_path: Path
+) -> None:
+    """The death is counted, the agent sees fewer replicas, and its steps are trained on."""
+    changes = {"n_steps": 12, "batch_size": 12, "seed": SEED}
+    definition = definition_file(tmp_path, LIVE_DEFINITION, client_name, **changes)
+    demand = small_demand()
+    with (
+        worker_process(redis_url, definition, client_name),
+        make_agent(definition, redis_url, SEED) as agent,
+        LivePool(redis_url, SEED) as pool,
+    ):
+        assert agent.wait_for_model(60.0)
+        loop = ControlLoop(pool, demand)
+        episode = Episode(agent, loop, MORNING)
+        outcomes = [episode.step()]
+        os.kill(pool.pids[0], signal.SIGKILL)
+        while not loop.over:
+            outcomes.append(episode.step())
+        eventually(lambda: agent.version >= 2, timeout_s=30.0, message="an update")
+    assert sum(outcome.reading.died for outcome in outcomes) == 1
+    assert agent.status().steps == len(outcomes) == 12

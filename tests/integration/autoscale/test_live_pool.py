@@ -3,11 +3,19 @@
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from examples.autoscale.control import BOOT_STEPS, MIN_REPLICAS, ControlLoop, Pool
+from examples.autoscale.control import (
+    BOOT_STEPS,
+    MIN_REPLICAS,
+    SERVICE_S,
+    STEP_S,
+    ControlLoop,
+    Pool,
+)
 from examples.autoscale.demand import DAY_STEPS, HISTORY, WEEK_STEPS, Span, make_demand
 from examples.autoscale.live import play_live
 from examples.autoscale.pool import LivePool
@@ -90,6 +98,21 @@ def test_requests_count_from_their_arrival_however_long_the_queue_is(pool: LiveP
     readings = [pool.serve(2 * RATE) for _ in range(6)]
     assert readings[-1].waiting > 10
     assert readings[-1].late == readings[-1].taken > 0
+
+
+def test_stretched_time_changes_the_clock_and_not_the_queue(redis_url: str) -> None:
+    """On a busy machine: steps take twice as long, with the same requests in each."""
+    with LivePool(redis_url, seed=1) as plain, LivePool(redis_url, seed=1, stretch=2.0) as slow:
+        plain.begin(4)
+        expected = [plain.serve(RATE) for _ in range(4)]
+        slow.begin(4)
+        begun_s = time.monotonic()
+        readings = [slow.serve(RATE) for _ in range(4)]
+        assert time.monotonic() - begun_s == pytest.approx(4 * 2 * STEP_S, rel=0.2)
+    assert [one.arrived for one in readings] == [one.arrived for one in expected]
+    assert sum(one.busy_s for one in readings) / sum(
+        one.taken for one in readings
+    ) == pytest.approx(SERVICE_S, rel=0.8)
 
 
 def test_closing_leaves_no_process_and_no_key(redis_server: RedisServer) -> None:

@@ -10,7 +10,7 @@ from examples.autoscale.evaluation import baselines, compare, score
 from examples.autoscale.tuning import candidates
 
 
-def view(rate, running=10, waiting=0, moment=0):
+def view(rate: float, running: int = 10, waiting: int = 0, moment: int = 0) -> View:
     """A pool under a constant load."""
     return View(moment, running, (0, 0, 0), waiting, 0.5, (rate,) * HISTORY)
 

@@ -1,5 +1,7 @@
 """What a controller sees, may do, and is paid; the same for twins and live pools."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
@@ -27,21 +29,29 @@ class ScriptedPool:
     running = 10
     booting = (1, 0, 2)
 
-    def __init__(self, readings):
+    def __init__(self, readings: Iterable[Reading]) -> None:
         self.readings = list(readings)
-        self.targets = []
+        self.targets: list[int] = []
 
-    def begin(self, replicas):
-        self.begun = replicas
+    def begin(self, replicas: int) -> None:
+        """See `Pool.begin`."""
 
-    def scale(self, target):
+    def scale(self, target: int) -> None:
+        """See `Pool.scale`."""
         self.targets.append(target)
 
-    def serve(self, rate):
+    def serve(self, rate: float) -> Reading:
+        """See `Pool.serve`."""
         return self.readings.pop(0)
 
 
-def view(running=10, booting=(0, 0, 0), waiting=0, moment=0, rates=(50.0,) * HISTORY):
+def view(
+    running: int = 10,
+    booting: tuple[int, ...] = (0, 0, 0),
+    waiting: int = 0,
+    moment: int = 0,
+    rates: tuple[float, ...] = (50.0,) * HISTORY,
+) -> View:
     """A view of a quiet pool, with some things changed."""
     return View(moment, running, booting, waiting, 0.5, rates)
 

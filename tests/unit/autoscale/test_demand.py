@@ -75,8 +75,6 @@ def test_departures_are_counted_by_their_half_hour():
     }
 
 
-
-
 @pytest.mark.parametrize(
     "table", [b"year,month\n2013,1\n", b"month,day,sched_dep_time\n1,1,noon\n", b"<html>"]
 )
