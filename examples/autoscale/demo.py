@@ -1,16 +1,13 @@
 """`rl4sys-stream demo autoscale`: train on twins, judge, serve live, in one command."""
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import click
 
-from examples.autoscale.application import DEFINITION, LIVE_DEFINITION, greedy, make_agent
-from examples.autoscale.control import STEP_S, Controller, ControlLoop, Outcome
+from examples.autoscale.application import DEFINITION, greedy, make_agent
+from examples.autoscale.control import ControlLoop, Outcome
 from examples.autoscale.demand import DAY_STEPS, WEEK_STEPS, Demand, Span, flight_demand
 from examples.autoscale.evaluation import (
     HELD_OUT_SEED,
@@ -18,13 +15,10 @@ from examples.autoscale.evaluation import (
     baselines,
     compare,
     play,
-    score,
 )
-from examples.autoscale.handover import hand_over
-from examples.autoscale.live import play_live
+from examples.autoscale.handover import export_model
 from examples.autoscale.report import (
     AGENT,
-    LiveScore,
     Results,
     draw_comparison,
     draw_curves,
@@ -32,9 +26,15 @@ from examples.autoscale.report import (
     markdown,
     write_json,
 )
+from examples.autoscale.serving import (
+    LiveSettings,
+    Makers,
+    serve,
+    serving_agent,
+    stretch_option,
+)
 from examples.autoscale.training import CurvePoint, Plan, Training, train
 from examples.autoscale.twin import Twin
-from rl4sys_stream import StreamAgent
 from rl4sys_stream.cli.demo.system import require_extras
 from rl4sys_stream.cli.demo.systems import (
     DemoClient,
@@ -44,22 +44,13 @@ from rl4sys_stream.cli.demo.systems import (
     system_options,
 )
 from rl4sys_stream.clock import Clock, SystemClock
-from rl4sys_stream.errors import ExitCode, StreamError
+from rl4sys_stream.errors import ExitCode
 
 __all__ = ["AutoscaleOptions", "command", "measure", "run"]
 
 EXTRAS: Final = {"matplotlib": "examples"}
-LIVE_CLIENT: Final = "autoscale_live"
-LIVE_BEGIN: Final = DAY_STEPS // 6
-"""At four in the morning, so that the steep hour is in it."""
-LIVE_STEPS: Final = 160
-LIVE_WEEK: Final = 2
-LIVE_TWINS: Final = 10
-MODEL_WAIT_S: Final = 300.0
 
 DEFAULT_PLAN: Final = Plan()
-
-Makers = Mapping[str, Callable[[], Controller]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +61,13 @@ class AutoscaleOptions:
         system: What every demo takes.
         plan: How much is trained.
         weeks: Held-out weeks to judge by, at most.
-        live_steps: Steps on live pools; 0 for none.
-        stretch: How much slower their time passes; see `LivePool`.
+        live: The part on live pools; None for none.
     """
 
     system: SystemOptions
     plan: Plan = DEFAULT_PLAN
     weeks: int = 20
-    live_steps: int = LIVE_STEPS
-    stretch: float = 1.0
+    live: LiveSettings | None = None
 
 
 @click.command()
@@ -96,17 +85,11 @@ class AutoscaleOptions:
 @click.option(
     "--live-steps",
     type=click.IntRange(min=0, max=20_000),
-    default=LIVE_STEPS,
+    default=LiveSettings().steps,
     show_default=True,
     help="On live pools, half a second each; 0 for none.",
 )
-@click.option(
-    "--stretch",
-    type=click.FloatRange(min=1.0),
-    default=1.0,
-    show_default=True,
-    help="Let live time pass so much slower, on a machine that is busy otherwise.",
-)
+@stretch_option
 def command(
     seed: int,
     out: Path,
@@ -130,8 +113,7 @@ def command(
             ),
             plan=Plan(decisions=decisions),
             weeks=weeks,
-            live_steps=live_steps,
-            stretch=stretch,
+            live=LiveSettings(steps=live_steps, stretch=stretch, seed=seed) if live_steps else None,
         )
     )
 
@@ -171,13 +153,15 @@ def _train_and_judge(
     """Everything between a broker and a filled run folder."""
     weeks = demand.held_out.windows(WEEK_STEPS)[: options.weeks]
     training, trained_s = _train(options, demand, client, line, clock)
-    best = training.best
-    line.say(f"version {best.version} is the best on validation weeks; the live client serves it")
-    with _serving_agent(client, best.version) as agent:
+    version, url = training.best.version, client.system.address.secret_url
+    line.say(f"version {version} is the best on validation weeks; the live client serves it")
+    model = client.folder.path / "model.npz"
+    export_model(version, client=client.folder.client, url=url, file=model)
+    with serving_agent(client, model) as agent:
         makers = {**baselines(demand), AGENT: lambda: greedy(agent)}
         line.say(f"judging on {len(weeks)} held-out weeks, on twins")
         held_out = compare(makers, demand, weeks, HELD_OUT_SEED)
-        live = _play_live(options, demand, makers, client, line)
+        live = serve(options.live, demand, makers, client, line) if options.live else ()
         day = Span(weeks[0].start + DAY_STEPS, weeks[0].start + 2 * DAY_STEPS)
         _draw_twin_day(client, demand, makers, day)
     validation = options.plan.validation(demand)
@@ -188,7 +172,7 @@ def _train_and_judge(
         validation=tuple(compare(baselines(demand), demand, validation, VALIDATION_SEED)),
         held_out=tuple(held_out),
         live=live,
-        stretch=options.stretch,
+        stretch=options.live.stretch if options.live else 1.0,
     )
     _leave(client, results, line)
     return results
@@ -217,54 +201,6 @@ def _train(
         begun = clock.monotonic()
         training = train(agent, demand, plan, seed, tell, on_day=line.update)
         return training, clock.monotonic() - begun
-
-
-@contextmanager
-def _serving_agent(client: DemoClient, version: int) -> Iterator[StreamAgent]:
-    """An agent of the live client, which acts by the version that was handed over."""
-    folder, url = client.folder, client.system.address.secret_url
-    shutil.copy(LIVE_DEFINITION, folder.definitions)
-    model = folder.path / "model.npz"
-    hand_over(version, source=client.folder.client, target=LIVE_CLIENT, url=url, file=model)
-    with make_agent(LIVE_DEFINITION, url) as agent:
-        if not agent.wait_for_model(MODEL_WAIT_S):
-            raise StreamError(f"no model of {LIVE_CLIENT} came; {agent.status().last_error}")
-        yield agent
-
-
-def _play_live(
-    options: AutoscaleOptions,
-    demand: Demand,
-    makers: Makers,
-    client: DemoClient,
-    line: ProgressLine,
-) -> tuple[LiveScore, ...]:
-    if not options.live_steps:
-        return ()
-    begin = demand.held_out.windows(WEEK_STEPS)[LIVE_WEEK].start
-    begin += -begin % DAY_STEPS + LIVE_BEGIN
-    span = Span(begin, begin + options.live_steps)
-    line.say(
-        f"serving live: {len(makers)} pools of processes at once, {span.end - span.start} steps, "
-        f"{(span.end - span.start) * STEP_S * options.stretch:.0f} s"
-    )
-    url, seed = client.system.address.secret_url, options.system.seed
-    runs = play_live(makers, demand, span, url, seed, options.stretch)
-    draw_day(
-        client.folder.path / "live.png",
-        {name: run.outcomes for name, run in runs.items()},
-        "live pools of processes, held-out demand",
-    )
-    twins = compare(makers, demand, [span] * LIVE_TWINS, HELD_OUT_SEED)
-    return tuple(
-        LiveScore(
-            live=score(name, run.outcomes),
-            twin=twin,
-            behind_s=run.behind_s,
-            died=sum(outcome.reading.died for outcome in run.outcomes),
-        )
-        for (name, run), twin in zip(runs.items(), twins, strict=True)
-    )
 
 
 def _draw_twin_day(client: DemoClient, demand: Demand, makers: Makers, day: Span) -> None:

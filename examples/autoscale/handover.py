@@ -1,4 +1,7 @@
-"""From the twin to the live pool: one client's model version, served under another's name."""
+"""From the twin to the live pool: one client's model version, served under another's name.
+
+As a person would, by `rl4sys-stream models export` and `models import --pin`.
+"""
 
 import os
 import subprocess
@@ -8,31 +11,42 @@ from typing import Final
 
 from rl4sys_stream.errors import StreamError
 
-__all__ = ["hand_over"]
+__all__ = ["export_model", "import_model"]
 
 URL_ENV: Final = "RL4SYS_STREAM_REDIS_URL"
 TIMEOUT_S: Final = 60.0
 
 
-def hand_over(version: int, *, source: str, target: str, url: str, file: Path) -> None:
-    """Export a version, import it as another client's newest one, and hold its agents at it.
-
-    As a person would, by `rl4sys-stream models export` and `models import --pin`. The target learns
-    nothing of this, and needs no worker.
+def export_model(version: int, *, client: str, url: str, file: Path) -> None:
+    """Write a version that a client has trained to a file.
 
     Args:
         version: Of the model.
-        source: The client that trained it.
-        target: The client that is to serve it.
-        url: Of the broker of both; may hold a password.
-        file: Where the model is kept, as .npz.
+        client: Who trained it.
+        url: Of the broker; may hold a password.
+        file: Where it goes, as .npz.
 
     Raises:
         StreamError: With what the command said.
     """
-    _models(url, "export", str(version), "--client", source, "--out", str(file))
-    reason = f"version {version} of {source}, the best on validation weeks"
-    _models(url, "import", str(file), "--client", target, "--pin", "--reason", reason)
+    _models(url, "export", str(version), "--client", client, "--out", str(file))
+
+
+def import_model(file: Path, *, client: str, url: str) -> None:
+    """Let another client serve the model in a file: its agents are held at it.
+
+    The client learns nothing of this, and needs no worker.
+
+    Args:
+        file: What `export_model` wrote.
+        client: Who is to serve it.
+        url: Of the broker; may hold a password.
+
+    Raises:
+        StreamError: With what the command said.
+    """
+    reason = "the best version on validation weeks"
+    _models(url, "import", str(file), "--client", client, "--pin", "--reason", reason)
 
 
 def _models(url: str, *arguments: str) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "draw_comparison",
     "draw_curves",
     "draw_day",
+    "live_table",
     "markdown",
     "write_json",
 ]
@@ -101,17 +102,21 @@ def markdown(results: Results) -> str:
             f"| {score.name} | {score.objective:.3f} | {score.replicas:.1f} | {score.late:.2%} "
             f"| {less} |"
         )
-    if results.live:
-        steps = f"live, {results.live[0].live.steps} steps of {STEP_S * results.stretch:g} s"
-        lines += [
-            "",
-            f"| {steps} | objective | replicas | late | twin: replicas | late |",
-            "|---|---|---|---|---|---|",
-        ]
+    table = "\n".join(lines) + "\n"
+    return f"{table}\n{live_table(results.live, results.stretch)}" if results.live else table
+
+
+def live_table(live: Sequence[LiveScore], stretch: float) -> str:
+    """Live pools beside what twins say of them."""
+    steps = f"live, {live[0].live.steps} steps of {STEP_S * stretch:g} s"
+    lines = [
+        f"| {steps} | objective | replicas | late | twin: replicas | late |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {one.live.name} | {one.live.objective:.3f} | {one.live.replicas:.1f} "
         f"| {one.live.late:.2%} | {one.twin.replicas:.1f} | {one.twin.late:.2%} |"
-        for one in results.live
+        for one in live
     ]
     return "\n".join(lines) + "\n"
 
