@@ -113,7 +113,12 @@ class Steering:
 @click.command()
 @click.option("--postgres-url", required=True, help="postgresql://user@host/database")
 @click.option("--redis-url", help="A broker with a dispatcher beside it (`rl4sys-stream up`).")
-@click.option("--cost", type=click.Choice([*Cost]), default=Cost.TIME, show_default=True)
+@click.option(
+    "--cost",
+    type=click.Choice([cost.value for cost in Cost]),
+    default=Cost.TIME.value,
+    show_default=True,
+)
 def main(postgres_url: str, redis_url: str | None, cost: str) -> None:
     """Answer the SQL on standard input, one statement a line, and learn from each."""
     with (

@@ -52,7 +52,8 @@ class Cost(StrEnum):
             on an idle machine with everything in memory, for those that are busy with something
             else. The server has to run on this machine.
         BLOCKS: 8 KiB blocks that it touches: read from cache or disk, and temporary ones written
-            and read. The same every time, on any machine, however busy: for tests.
+            and read. The same every time on any machine, however busy, but for a few blocks of the
+            catalogs when a connection is new: for tests.
     """
 
     TIME = "time"

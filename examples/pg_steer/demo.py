@@ -1,10 +1,5 @@
 """`rl4sys-stream demo pg_steer`: train and judge in one command."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -12,11 +7,14 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from examples.pg_steer.application import make_agent
-from examples.pg_steer.data import SCHEMA, load_flights
-from examples.pg_steer.database import TIMEOUT_S, Cost, Database
-from examples.pg_steer.evaluation import Table, baselines, best_static, choose, measure, score
-from examples.pg_steer.hints import HINTS
+from examples.pg_steer.database import TIMEOUT_S, Cost
+from examples.pg_steer.experiment import (
+    Judges,
+    PgSteerOptions,
+    measure_judges,
+    open_database,
+    train_and_score,
+)
 from examples.pg_steer.report import (
     UNITS,
     Results,
@@ -25,8 +23,6 @@ from examples.pg_steer.report import (
     markdown,
     write_json,
 )
-from examples.pg_steer.server import find_programs, private_server, programs_of_the_wheel
-from examples.pg_steer.training import train
 from examples.pg_steer.workload import FileWorkload, TemplateWorkload, Workload
 from rl4sys_stream.cli.demo.system import require_extras
 from rl4sys_stream.cli.demo.systems import (
@@ -38,67 +34,11 @@ from rl4sys_stream.cli.demo.systems import (
     system_options,
 )
 from rl4sys_stream.clock import SystemClock
-from rl4sys_stream.config import load_config
-from rl4sys_stream.errors import ConfigError, ExitCode
+from rl4sys_stream.errors import ExitCode
 
-__all__ = [
-    "Judges",
-    "PgSteerOptions",
-    "command",
-    "measure_judges",
-    "open_database",
-    "run",
-    "train_and_score",
-]
+__all__ = ["DEFINITIONS", "command", "run"]
 
-EXTRAS: Final = dict.fromkeys(("matplotlib", "psycopg"), "pg-steer")
 DEFINITIONS: Final = {"ppo": "pg_steer.json", "dqn": "pg_steer_dqn.json"}
-STATIC_SEED: Final = 1_000_000
-"""Of the training queries on which static hints compete; no training of an agent has it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PgSteerOptions:
-    """One run.
-
-    Attributes:
-        system: What every demo takes.
-        algorithm: "ppo" or "dqn": which definition of workers/ is taken.
-        cost: What is measured and learned.
-        count: Queries that the agent learns from.
-        held_out: Queries that it is judged by.
-        repeats: Runs of each of these under each hint; the cheapest counts.
-        static: Training queries on which the static hints compete.
-        timeout_s: PostgreSQL gives up on a query after so long.
-        postgres_url: A server that runs already; None starts one.
-        queries: A file of queries, one a line, to take instead of the templates.
-        wheel: Start the server of the wheel, not an installed one.
-    """
-
-    system: SystemOptions
-    algorithm: str = "ppo"
-    cost: Cost = Cost.TIME
-    count: int = 6000
-    held_out: int = 350
-    repeats: int = 3
-    static: int = 200
-    timeout_s: float = TIMEOUT_S
-    postgres_url: str | None = field(default=None, repr=False)
-    queries: Path | None = None
-    wheel: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Judges:
-    """What an agent is compared with.
-
-    Attributes:
-        held_out: Held-out queries under every hint.
-        static: Number of the hint that was best on training queries.
-    """
-
-    held_out: Table
-    static: int
 
 
 @click.command()
@@ -106,13 +46,13 @@ class Judges:
 @click.option("--algorithm", type=click.Choice([*DEFINITIONS]), default="ppo", show_default=True)
 @click.option(
     "--cost",
-    type=click.Choice([*Cost]),
+    type=click.Choice([cost.value for cost in Cost]),
     default=Cost.TIME.value,
     show_default=True,
     help="Milliseconds of waiting, milliseconds of the server's CPU, or blocks touched.",
 )
 @click.option(
-    "--count", type=click.IntRange(min=1), default=6000, show_default=True, help="To learn from."
+    "--count", type=click.IntRange(min=1), default=3000, show_default=True, help="To learn from."
 )
 @click.option(
     "--held-out", type=click.IntRange(min=1), default=350, show_default=True, help="To judge by."
@@ -141,6 +81,13 @@ class Judges:
     help="Your own queries, one a line, on the server at --postgres-url.",
 )
 @click.option("--wheel", is_flag=True, help="Start the server of the wheel.")
+@click.option(
+    "--months",
+    type=click.IntRange(1, 12),
+    default=12,
+    show_default=True,
+    help="Of flights to load: fewer are faster.",
+)
 def command(
     seed: int,
     out: Path,
@@ -157,6 +104,7 @@ def command(
     postgres_url: str | None,
     queries: Path | None,
     wheel: bool,
+    months: int,
 ) -> ExitCode:
     """Steer PostgreSQL's planner, query by query, over the flights of New York in 2013.
 
@@ -181,6 +129,7 @@ def command(
             postgres_url=postgres_url,
             queries=queries,
             wheel=wheel,
+            months=months,
         )
     )
 
@@ -196,7 +145,7 @@ def run(options: PgSteerOptions) -> ExitCode:
         DatabaseError: If PostgreSQL cannot be used.
         BrokerError: If the broker cannot be used.
     """
-    require_extras(EXTRAS, own=options.system.redis_url is None)
+    require_extras({}, own=options.system.redis_url is None)
     clock = SystemClock()
     line = ProgressLine(clock, plain=options.system.plain)
     workload = _workload(options)
@@ -211,105 +160,6 @@ def run(options: PgSteerOptions) -> ExitCode:
             client, database, workload, judges, options.count, seed=options.system.seed, line=line
         )
         return _leave(client, results, judges, choices, line)
-
-
-@contextmanager
-def open_database(options: PgSteerOptions, line: ProgressLine) -> Iterator[Database]:
-    """The database of `options`, with its tables.
-
-    Raises:
-        ConfigError: If there is no PostgreSQL to start.
-        DatabaseError: If it cannot be used.
-    """
-    with _server(options, line) as url:
-        schema = SCHEMA if options.queries is None else ""
-        if schema:
-            line.say("loading 336,776 flights")
-            load_flights(url)
-        with Database(
-            url, cost=options.cost, timeout_s=options.timeout_s, schema=schema
-        ) as database:
-            yield database
-
-
-def measure_judges(
-    options: PgSteerOptions, database: Database, workload: Workload, line: ProgressLine
-) -> Judges:
-    """Run held-out and some training queries under every hint."""
-    repeats = 1 if options.cost is Cost.BLOCKS else options.repeats
-    wanted = workload.held_out(options.held_out)
-    line.say(f"running {len(wanted)} held-out queries under {len(HINTS)} hints, {repeats} times")
-    held_out = measure(
-        database,
-        wanted,
-        repeats=repeats,
-        on_query=lambda count: line.update(f"query {count} of {len(wanted)}"),
-    )
-    line.say(f"running {options.static} training queries under {len(HINTS)} hints")
-    training = measure(
-        database,
-        islice(workload.training(STATIC_SEED), options.static),
-        on_query=lambda count: line.update(f"query {count} of {options.static}"),
-    )
-    if not len(held_out.queries) or not len(training.queries):
-        raise ConfigError("PostgreSQL refuses every query; do they belong to this database?")
-    return Judges(held_out, best_static(training))
-
-
-def _workload(options: PgSteerOptions) -> Workload:
-    if options.queries is not None:
-        return FileWorkload(options.queries)
-    return TemplateWorkload(options.held_out)
-
-
-@contextmanager
-def _server(options: PgSteerOptions, line: ProgressLine) -> Iterator[str]:
-    if options.postgres_url is not None:
-        yield options.postgres_url
-        return
-    programs = programs_of_the_wheel() if options.wheel else find_programs(os.environ)
-    line.say(f"starting {programs / 'postgres'}")
-    with private_server(programs) as url:
-        yield url
-
-
-def train_and_score(
-    client: DemoClient,
-    database: Database,
-    workload: Workload,
-    judges: Judges,
-    count: int,
-    *,
-    seed: int,
-    line: ProgressLine,
-) -> tuple[Results, NDArray[np.int64]]:
-    """One agent's training from nothing, and what it reached.
-
-    Returns:
-        The results, and the hint that the agent chose for each held-out query, `[N]`.
-    """
-    definition = client.folder.definition
-    with make_agent(definition, redis_url=client.system.address.secret_url, seed=seed) as agent:
-        training = train(
-            agent,
-            database,
-            workload.training(seed),
-            count,
-            judges.held_out,
-            on_query=line.update,
-        )
-        choices = choose(agent, judges.held_out)
-    results = Results(
-        algorithm=load_config(definition, environ={}).algorithm,
-        seed=seed,
-        cost=database.cost,
-        server=database.server_version,
-        held_out=len(judges.held_out.queries),
-        best_static=HINTS[judges.static].name,
-        scores=(*baselines(judges.held_out), score("agent", judges.held_out, choices)),
-        training=training,
-    )
-    return results, choices
 
 
 def _leave(
@@ -339,3 +189,9 @@ def _leave(
     )
     learned = agent.of_default < 1.0 and results.of_best_static < 1.0
     return ExitCode.OK if learned else ExitCode.FAILURE
+
+
+def _workload(options: PgSteerOptions) -> Workload:
+    if options.queries is not None:
+        return FileWorkload(options.queries)
+    return TemplateWorkload(options.held_out)

@@ -1,6 +1,5 @@
 """What a run leaves behind: a table, numbers as JSON, and two plots."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Final
 
 import matplotlib as mpl
 import numpy as np
+import orjson
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -80,9 +80,17 @@ def markdown(results: Results) -> str:
 
 
 def write_json(path: Path, results: Sequence[Results]) -> None:
-    """All runs, in full."""
-    data = [asdict(run) | {"of_best_static": run.of_best_static} for run in results]
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    """All runs; of a curve the columns."""
+    data = []
+    for run in results:
+        record = asdict(run) | {"of_best_static": run.of_best_static}
+        record["training"]["curve"] = {
+            "queries": [point.queries for point in run.training.curve],
+            "version": [point.version for point in run.training.curve],
+            "of_default": [point.held_out.of_default for point in run.training.curve],
+        }
+        data.append(record)
+    path.write_bytes(orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def draw_curves(path: Path, results: Sequence[Results]) -> None:

@@ -9,10 +9,11 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -51,8 +52,13 @@ SETTINGS: Final = {
     "unix_socket_permissions": "0700",
 }
 
-_WATCHDOG: Final = 'read -r _ || kill -INT "$1"'
-"""Waits for the end of a pipe that only the starting process holds; SIGINT ends PostgreSQL fast."""
+# Waits for the end of a pipe that only the starting process holds; SIGINT ends PostgreSQL fast.
+_WATCHDOG: Final = """
+read -r _ && exit
+kill -INT "$1"
+while kill -0 "$1" 2>/dev/null; do sleep 0.1; done
+rm -rf "$2"
+"""
 
 
 def find_programs(environ: Mapping[str, str], *, debian: Path = DEBIAN) -> Path:
@@ -142,7 +148,6 @@ def _start(
     command: list[str], folder: Path, account: pwd.struct_passwd | None
 ) -> "subprocess.Popen[bytes]":
     """`command` in `folder` as `account`, its output at the end of the log there."""
-    owner = {} if account is None else {"user": account.pw_uid, "group": account.pw_gid}
     try:
         with (folder / "log").open("ab") as log:
             return subprocess.Popen(
@@ -154,8 +159,9 @@ def _start(
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # a Ctrl-C at the terminal is for the application
+                user=None if account is None else account.pw_uid,
+                group=None if account is None else account.pw_gid,
                 extra_groups=None if account is None else [],
-                **owner,
             )
     except OSError as error:
         reader = "" if account is None else f"; can the user {account.pw_name} read it?"
@@ -179,7 +185,7 @@ def _running(
 ) -> Iterator["subprocess.Popen[bytes]"]:
     server = _start([str(programs / "postgres"), "-D", str(folder / "data")], folder, account)
     watchdog = subprocess.Popen(
-        ["/bin/sh", "-c", _WATCHDOG, "pg-steer-watchdog", str(server.pid)],
+        ["/bin/sh", "-c", _WATCHDOG, "pg-steer-watchdog", str(server.pid), str(folder)],
         stdin=subprocess.PIPE,
         start_new_session=True,
     )
@@ -191,7 +197,7 @@ def _running(
 
 
 def _stop(server: "subprocess.Popen[bytes]") -> None:
-    server.send_signal(2)  # SIGINT: end connections and stop
+    server.send_signal(signal.SIGINT)  # end connections and stop
     try:
         server.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -203,8 +209,7 @@ def _wait_until_it_answers(
     url: str, server: "subprocess.Popen[bytes]", log: Path, clock: Clock
 ) -> None:
     deadline = clock.monotonic() + START_TIMEOUT_S
-    answers: Callable[[], bool] = lambda: _answers(url)  # noqa: E731
-    while not answers():
+    while not _answers(url):
         if server.poll() is not None:
             raise DatabaseError(f"PostgreSQL ended at once: {_last_lines(log)}")
         if clock.monotonic() > deadline:

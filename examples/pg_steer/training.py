@@ -114,6 +114,12 @@ def train(
     wall_s = time.monotonic() - began_s
     _wait_for_the_worker(agent)
     curve.append(_point(agent, count, held_out))
+    return _summary(answers, curve, refused=refused, wall_s=wall_s)
+
+
+def _summary(
+    answers: list[Answer], curve: list[CurvePoint], *, refused: int, wall_s: float
+) -> Training:
     return Training(
         tuple(curve),
         queries=len(answers),

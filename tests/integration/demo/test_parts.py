@@ -66,8 +66,7 @@ def test_an_algorithm_without_a_definition_explores_for_a_share_of_the_run(tmp_p
 def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path: Path, task: Task) -> None:
     """The second one gets a number."""
     first, second = (
-        make_run_folder(tmp_path, task.client, task.definition, seed=1, wall_ms=0)
-        for _ in range(2)
+        make_run_folder(tmp_path, task.client, task.definition, seed=1, wall_ms=0) for _ in range(2)
     )
     assert first.path != second.path
     assert first.path.name == "cartpole-19700101-000000-seed1"
