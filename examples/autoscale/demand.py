@@ -105,7 +105,7 @@ def flight_demand() -> Demand:
         MissingExtraError: If the package is not installed.
         ConfigError: If its file is missing or broken.
     """
-    with open_table("flights") as table:
+    with open_table("flights", extra="autoscale") as table:
         return make_demand(_departures(table))
 
 

@@ -48,7 +48,6 @@ from rl4sys_stream.errors import ExitCode
 
 __all__ = ["AutoscaleOptions", "command", "measure", "run"]
 
-EXTRAS: Final = {"matplotlib": "examples"}
 
 DEFAULT_PLAN: Final = Plan()
 
@@ -136,7 +135,7 @@ def run(options: AutoscaleOptions) -> ExitCode:
 
 def measure(options: AutoscaleOptions) -> Results:
     """Train, judge, serve live, leave a run folder; see `run` for what is raised."""
-    require_extras(EXTRAS, own=options.system.redis_url is None)
+    require_extras({}, own=options.system.redis_url is None)
     demand, clock = flight_demand(), SystemClock()
     line = ProgressLine(clock, plain=options.system.plain)
     with open_client(options.system, DEFINITION, clock) as client:
