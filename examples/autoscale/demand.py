@@ -24,6 +24,8 @@ HISTORY: Final = 12
 PEAK_RATE: Final = 300.0
 PEAK_PERCENTILE: Final = 99.5
 TRAINING_SHARE: Final = 0.48
+DAY_DEVIATION: Final = 0.1
+HALF_HOUR_DEVIATION: Final = 0.15
 KNOWN_SHARE: Final = 0.6
 """Training and validation together. What comes after is held out."""
 
@@ -70,6 +72,24 @@ class Demand:
     def held_out(self) -> Span:
         """What results are reported on; neither training nor tuning sees it."""
         return Span(self.validation.end, len(self.rates))
+
+    def varied(self, span: Span, rng: np.random.Generator) -> "Demand":
+        """The same but for one span, which is as it might have been.
+
+        Half-hours and the whole are scaled by chance (log-normally). Timetables change with the
+        season: whoever learns these days by heart is surprised by the first peak of the next ones.
+
+        Args:
+            span: What is changed, and the history before it.
+            rng: Of the changes.
+        """
+        first = span.start - HISTORY
+        knots = np.arange(0, span.end - first + STEPS_PER_COUNT, STEPS_PER_COUNT)
+        changes = rng.normal(0.0, HALF_HOUR_DEVIATION, len(knots)) + rng.normal(0.0, DAY_DEVIATION)
+        factors = np.interp(np.arange(span.end - first), knots, np.exp(changes))
+        rates = self.rates.copy()
+        rates[first : span.end] *= factors
+        return Demand(rates)
 
 
 def make_demand(counts: ArrayLike, peak_rate: float = PEAK_RATE) -> Demand:

@@ -116,11 +116,11 @@ def train(
             f"running? The broker: {agent.status().last_error or agent.status().broker}"
         )
     rng = np.random.default_rng(seed)
-    loops = [ControlLoop(Twin(seed * 10_000 + place), demand) for place in range(plan.twins)]
+    twins = [Twin(seed * 10_000 + place) for place in range(plan.twins)]
     days = -(-plan.decisions // (plan.twins * plan.day_steps))
     curve: list[CurvePoint] = []
     for day in range(1, days + 1):
-        _play_day(agent, loops, _draw_days(rng, demand.training, plan))
+        _play_day(agent, demand, twins, rng, plan)
         _wait_for_learner(agent)
         on_day(f"day {day} of {days}, version {agent.version}")
         if day % plan.days_between == 0 or day == days:
@@ -130,16 +130,18 @@ def train(
     return Training(tuple(curve), days * plan.twins * plan.day_steps)
 
 
-def _draw_days(rng: np.random.Generator, span: Span, plan: Plan) -> list[Span]:
-    """A span for each twin, beginning at any time of any day."""
-    last = span.end - plan.day_steps
-    begins = rng.integers(span.start + HISTORY, last, plan.twins).tolist()
-    return [Span(begin, begin + plan.day_steps) for begin in begins]
-
-
-def _play_day(agent: StreamAgent, loops: list[ControlLoop], spans: list[Span]) -> None:
-    episodes = [Episode(agent, loop, span) for loop, span in zip(loops, spans, strict=True)]
-    while not loops[0].over:
+def _play_day(
+    agent: StreamAgent, demand: Demand, twins: list[Twin], rng: np.random.Generator, plan: Plan
+) -> None:
+    """A day of each twin, beginning at any time of any day, and not quite as it was."""
+    first, last = demand.training.start + HISTORY, demand.training.end - plan.day_steps
+    episodes = []
+    for twin in twins:
+        begin = int(rng.integers(first, last))
+        span = Span(begin, begin + plan.day_steps)
+        loop = ControlLoop(twin, demand.varied(span, rng))
+        episodes.append(Episode(agent, loop, span))
+    for _ in range(plan.day_steps):
         for episode in episodes:
             episode.step()
 

@@ -47,6 +47,20 @@ def test_windows_lie_inside_with_their_history():
     assert all(window.end - window.start == DAY_STEPS for window in windows)
 
 
+def test_a_varied_demand_differs_in_its_span_alone():
+    """By chance, a little, and never below nothing; the one that it came from stays."""
+    demand = make_demand(COUNTS + 5.0)
+    before = demand.rates.copy()
+    span = Span(1000, 1000 + DAY_STEPS)
+    varied = demand.varied(span, np.random.default_rng(1)).rates
+    assert np.array_equal(demand.rates, before)
+    changed = np.flatnonzero(varied != before)
+    assert (changed[0], changed[-1]) == (1000 - HISTORY, 1000 + DAY_STEPS - 1)
+    ratios = np.log(varied[changed] / before[changed])
+    assert 0.05 < ratios.std() < 0.2
+    assert abs(ratios.mean()) < 0.3
+
+
 @pytest.mark.parametrize(
     ("counts", "word"),
     [
