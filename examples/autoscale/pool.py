@@ -13,7 +13,9 @@ import math
 import multiprocessing
 import secrets
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -116,6 +118,7 @@ class LivePool:
 
         Raises:
             StreamError: If they do not come up.
+            BrokerUnavailableError: If the broker does not answer.
         """
         self._end_all()
         self._boundary = time.monotonic()
@@ -127,13 +130,18 @@ class LivePool:
                     f"{self.running} of {replicas} replicas came up in {FIRST_BOOT_S:g} s; is the "
                     "machine out of memory or processes?"
                 )
-            self._hear()
+            with _translated():
+                self._hear()
             self._replace_dead()
             time.sleep(MARGIN_S)
         self._boundary = time.monotonic()
 
     def scale(self, target: int) -> None:
-        """See `Pool.scale`."""
+        """See `Pool.scale`.
+
+        Raises:
+            BrokerUnavailableError: If the broker does not answer.
+        """
         running, booting = self.running, sum(self.booting)
         if target > running + booting:
             self._order(target - running - booting, self._boundary + BOOT_STEPS * self._step_s)
@@ -149,7 +157,8 @@ class LivePool:
         drained = min(less - len(young[:less]), running - MIN_REPLICAS)
         if drained > 0:
             self._leaving += drained
-            self._connection.rpush(self._keys.leave, *["leave"] * drained)
+            with _translated():
+                self._connection.rpush(self._keys.leave, *["leave"] * drained)
 
     def serve(self, rate: float) -> Reading:
         """See `Pool.serve`.
@@ -160,14 +169,12 @@ class LivePool:
         begin, end = self._boundary, self._boundary + self._step_s
         count = int(self._rng.poisson(rate * STEP_S))
         arrivals = np.sort(self._rng.uniform(begin, end, count)).tolist()
-        try:
+        with _translated():
             self._send(arrivals)
             time.sleep(max(0.0, end - time.monotonic()))
             self._boundary = self._next_boundary(end)
             taken = self._hear()
             waiting = int(self._connection.llen(self._keys.requests))
-        except redis.ConnectionError as error:
-            raise BrokerUnavailableError(f"the live pool has lost its broker: {error}") from error
         died, unanswered = self._replace_dead()
         late = sum(self._is_late(one) for one in taken) + unanswered
         busy_s = sum(one.service_s for one in taken) / self._stretch
@@ -271,7 +278,16 @@ class LivePool:
             replica.process.result().join(STOP_S)
         self._replicas, self._leaving = [], 0
         keys = self._keys
-        self._connection.delete(keys.requests, keys.leave, keys.taken)
+        with suppress(redis.ConnectionError):  # a broker that is gone has no keys to delete
+            self._connection.delete(keys.requests, keys.leave, keys.taken)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except redis.ConnectionError as error:
+        raise BrokerUnavailableError(f"the live pool has lost its broker: {error}") from error
 
 
 def _kill(started: "Future[BaseProcess]") -> None:

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,7 +87,8 @@ def run_replica(url: str, keys: PoolKeys, ready_s: float, stretch: float) -> Non
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the pool's business
     parent, pid = os.getppid(), os.getpid()
     draw = random.Random()  # noqa: S311 - service times
-    with redis.Redis.from_url(url) as connection:
+    # A broker that is gone is for the pool to tell.
+    with suppress(redis.ConnectionError), redis.Redis.from_url(url) as connection:
         time.sleep(max(0.0, ready_s - time.monotonic()))
         connection.rpush(keys.taken, Taken(pid, -1.0, 0.0, 0.0).encode())
         while os.getppid() == parent:

@@ -19,6 +19,7 @@ from examples.autoscale.control import (
 from examples.autoscale.demand import DAY_STEPS, HISTORY, WEEK_STEPS, Span, make_demand
 from examples.autoscale.live import play_live
 from examples.autoscale.pool import LivePool
+from rl4sys_stream.errors import BrokerUnavailableError
 from rl4sys_stream.testing import RedisServer, eventually
 
 pytestmark = pytest.mark.integration
@@ -132,6 +133,17 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_pool_whose_broker_is_gone_says_so_and_leaves_nobody_behind() -> None:
+    """A demo then ends with one sentence, not with eighty processes."""
+    with RedisServer() as server, LivePool(server.url, seed=1) as pool:
+        pool.begin(3)
+        pids = pool.pids
+        server.kill()
+        with pytest.raises(BrokerUnavailableError, match="live pool"):
+            pool.serve(RATE)
+    eventually(lambda: not any(_alive(pid) for pid in pids), message="the replicas end")
 
 
 def test_controllers_play_live_side_by_side(redis_url: str) -> None:
