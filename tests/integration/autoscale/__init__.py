@@ -1,0 +1,1 @@
+"""The example autoscale over a real broker: live pools, and learning."""

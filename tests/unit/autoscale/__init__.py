@@ -1,0 +1,1 @@
+"""The example autoscale: values in, values out."""
