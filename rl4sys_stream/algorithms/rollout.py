@@ -111,7 +111,7 @@ def make_rollout(
     Args:
         trajectories: At least one, of one client; whole or in parts, of any lengths.
         critic: From normalised observations float32 [N, obs_dim], and their masks, to values
-            float32 [N, 1]. Final observations have no mask: everything counts as allowed.
+            float32 [N, 1]. Where nobody said what is allowed, everything counts as allowed.
         normalization: What to do to observations first.
         gamma: Discount.
         gae_lambda: λ of generalised advantage estimation.
@@ -120,8 +120,7 @@ def make_rollout(
     """
     steps = sum(len(trajectory.actions) for trajectory in trajectories)
     observations = torch.from_numpy(_observations(trajectories, normalization))
-    masks = _masks(trajectories)
-    values = critic(observations, _filled_up(masks, len(observations)))
+    values = critic(observations, _masks_of_all(trajectories))
     actions = np.concatenate([trajectory.actions for trajectory in trajectories])
     rollout = Rollout(
         observations=observations[:steps],
@@ -130,7 +129,7 @@ def make_rollout(
         values=values[:steps],
         advantages=torch.empty(steps, 1),
         returns=torch.empty(steps, 1),
-        masks=masks,
+        masks=_masks(trajectories),
         priors=_priors(trajectories),
     )
     pieces = _pieces(trajectories, values.numpy()[:, 0])
@@ -228,15 +227,28 @@ def _correct(
 
 def _masks(trajectories: Sequence[Trajectory]) -> Tensor | None:
     """Masks bool [N, choices], all True where a trajectory has none; None if none has any."""
-    widths = {t.masks.shape[1] for t in trajectories if t.masks is not None}
+    return _filled_up([(len(t.actions), t.masks) for t in trajectories])
+
+
+def _masks_of_all(trajectories: Sequence[Trajectory]) -> Tensor | None:
+    """As `_masks`, and then those of the final observations; bool [N + F, choices]."""
+    parts = [(len(t.actions), t.masks) for t in trajectories]
+    parts += [
+        (1, None if t.final_mask is None else t.final_mask[None])
+        for t in trajectories
+        if t.final_observation is not None
+    ]
+    return _filled_up(parts)
+
+
+def _filled_up(parts: Sequence[tuple[int, NDArray[np.bool_] | None]]) -> Tensor | None:
+    """The masks of consecutive rows; all True for so many rows where there is None."""
+    widths = {masks.shape[1] for _, masks in parts if masks is not None}
     if not widths:
         return None
     (choices,) = widths
-    parts = [
-        np.ones((len(t.actions), choices), np.bool_) if t.masks is None else t.masks
-        for t in trajectories
-    ]
-    return torch.from_numpy(np.concatenate(parts))
+    filled = [np.ones((n, choices), np.bool_) if masks is None else masks for n, masks in parts]
+    return torch.from_numpy(np.concatenate(filled))
 
 
 def _priors(trajectories: Sequence[Trajectory]) -> Tensor | None:
@@ -250,13 +262,6 @@ def _priors(trajectories: Sequence[Trajectory]) -> Tensor | None:
         for t in trajectories
     ]
     return torch.from_numpy(np.concatenate(parts))
-
-
-def _filled_up(masks: Tensor | None, rows: int) -> Tensor | None:
-    """Masks bool [rows, choices], all True beyond the given ones; None without any."""
-    if masks is None:
-        return None
-    return torch.cat((masks, masks.new_ones(rows - len(masks), masks.shape[1])))
 
 
 def observed_inputs(trajectories: Sequence[Trajectory], input_dim: int) -> NDArray[np.float32]:

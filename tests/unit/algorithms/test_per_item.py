@@ -185,6 +185,24 @@ def test_what_stands_in_the_padding_teaches_nothing() -> None:
     assert torch.equal(*trained)
 
 
+def test_the_padding_of_a_final_observation_has_no_part_in_its_value() -> None:
+    """Where the agent said which items exist there; it is what the last reward is added to."""
+    ppo, targets = made(), []
+    for filling in (0.0, 1e3):
+        parts = []
+        for sample in acted(ppo, 0):
+            part, final = sample.trajectory, sample.trajectory.final_observation
+            if final is None:
+                continue
+            rows, there = final.reshape(ITEMS, FEATURES).copy(), np.arange(ITEMS) < 2
+            rows[~there] = filling
+            parts.append(replace(part, final_observation=rows.reshape(-1), final_mask=there))
+        values_of = ppo._networks.values
+        found = make_rollout(parts, values_of, None, gamma=0.9, gae_lambda=0.9)
+        targets.append(found.returns)
+    assert torch.equal(*targets)
+
+
 def test_a_learner_goes_on_from_its_checkpoint() -> None:
     """The state holds both networks under the names that it always had."""
     ppo, other = made(), made()
