@@ -7,14 +7,38 @@ import click
 
 from rl4sys_stream.broker.connection import URL_ENV
 from rl4sys_stream.cli.demo.settings import DemoSettings
+from rl4sys_stream.cli.demo.systems import SYSTEMS, load_system
 from rl4sys_stream.clock import SystemClock
 
 __all__ = ["demo"]
 
 FILMED_EPISODES = 5
 
+_EPILOG = """
+\b
+Real systems instead of environments, from a checkout, each with options of its own (--help):
+  rl4sys-stream demo pg_steer     PostgreSQL's planner, steered query by query
+"""
 
-@click.command()
+
+class _DemoCommand(click.Command):
+    """The demo of an environment; before a system's name it makes way for that system's command."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: object,
+    ) -> click.Context:
+        """See `click.Command.make_context`."""
+        if args and args[0] in SYSTEMS:
+            system = load_system(args[0])
+            return system.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(cls=_DemoCommand, epilog=_EPILOG)
 @click.argument("task", metavar="ENV_ID")
 @click.option("--seed", default=1, show_default=True, help="Of environment, agent and learner.")
 @click.option(
@@ -103,6 +127,8 @@ def demo(
     logs and a summary in a run folder, whose path it prints. Exits with 0 if it learned (or there
     was no target), with 1 if not.
     """
+    if task in SYSTEMS:
+        raise click.UsageError(f"the name of a system comes first: rl4sys-stream demo {task} …")
     from rl4sys_stream.cli.demo.system import require_extras
 
     gif = video is not None or not no_gif

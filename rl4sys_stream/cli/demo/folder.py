@@ -1,11 +1,10 @@
 """The run folder: what a demo leaves behind."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-from rl4sys_stream.cli.demo.task import Task
 
 __all__ = ["RunFolder", "make_run_folder"]
 
@@ -22,7 +21,7 @@ class RunFolder:
 
     path: Path
     client: str
-    film_name: str
+    film_name: str = "film.gif"
 
     @property
     def definitions(self) -> Path:
@@ -64,10 +63,27 @@ class RunFolder:
         return self.path / ("application.log" if number == 0 else f"application-{number}.log")
 
 
-def make_run_folder(out: Path, task: Task, *, seed: int, wall_ms: int) -> RunFolder:
-    """A new folder in `out`, with the definition that worker and agents read."""
+def make_run_folder(
+    out: Path,
+    client: str,
+    definition: Mapping[str, object],
+    *,
+    seed: int,
+    wall_ms: int,
+    film_name: str = "film.gif",
+) -> RunFolder:
+    """A new folder in `out`, with the definition that worker and agents read.
+
+    Args:
+        out: Folder of all runs.
+        client: Name of the client.
+        definition: Its whole definition, as JSON-ready data.
+        seed: For the folder's name.
+        wall_ms: Time of the run's begin, likewise.
+        film_name: What the film is called, if there is to be one.
+    """
     stamp = datetime.fromtimestamp(wall_ms / 1000, UTC).strftime("%Y%m%d-%H%M%S")
-    name = f"{task.client}-{stamp}-seed{seed}"
+    name = f"{client}-{stamp}-seed{seed}"
     number = 1
     while True:
         path = (out / (name if number == 1 else f"{name}-{number}")).absolute()
@@ -76,8 +92,7 @@ def make_run_folder(out: Path, task: Task, *, seed: int, wall_ms: int) -> RunFol
             break
         except FileExistsError:
             number += 1
-    folder = RunFolder(path, task.client, task.film_name)
+    folder = RunFolder(path, client, film_name)
     folder.definitions.mkdir()
-    definition = json.dumps(task.definition, indent=2)
-    folder.definition.write_text(definition + "\n", encoding="utf-8")
+    folder.definition.write_text(json.dumps(definition, indent=2) + "\n", encoding="utf-8")
     return folder

@@ -173,7 +173,14 @@ def run_demo(task: Task, settings: DemoSettings, clock: Clock) -> ExitCode:
         BrokerError: If the broker cannot be started or used.
     """
     began = clock.monotonic()
-    folder = make_run_folder(settings.out, task, seed=settings.seed, wall_ms=clock.wall_ms())
+    folder = make_run_folder(
+        settings.out,
+        task.client,
+        task.definition,
+        seed=settings.seed,
+        wall_ms=clock.wall_ms(),
+        film_name=task.film_name,
+    )
     with _interrupts() as interrupted, make_display(task, settings, clock) as display:
         progress = Progress(phase="the broker is starting")
         display.update(progress)

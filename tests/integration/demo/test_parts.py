@@ -36,7 +36,7 @@ def test_the_installed_definition_is_the_one_in_workers() -> None:
 
 def test_the_definition_of_a_run_loads_and_has_the_seed(tmp_path: Path, task: Task) -> None:
     """Worker and agent read one file, whose high water lets every rollout through."""
-    folder = make_run_folder(tmp_path, task, seed=7, wall_ms=0)
+    folder = make_run_folder(tmp_path, task.client, task.definition, seed=7, wall_ms=0)
     config = load_config(folder.definition, environ={})
     assert config.parameters.seed == 7
     assert config.agent.drop_policy == "block"
@@ -57,7 +57,7 @@ def test_an_algorithm_without_a_definition_explores_for_a_share_of_the_run(tmp_p
     """The command line has no other word for how long the run is."""
     settings = replace(SETTINGS, algorithm="DQN")
     found = find_task("CartPole-v1", settings, {"RL4SYS_STREAM_WORKERS_DIR": str(tmp_path)})
-    folder = make_run_folder(tmp_path, found, seed=7, wall_ms=0)
+    folder = make_run_folder(tmp_path, found.client, found.definition, seed=7, wall_ms=0)
     parameters = load_config(folder.definition, environ={}).parameters
     assert isinstance(parameters, DQNParameters)
     assert parameters.total_timesteps == SETTINGS.max_steps
@@ -65,7 +65,9 @@ def test_an_algorithm_without_a_definition_explores_for_a_share_of_the_run(tmp_p
 
 def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path: Path, task: Task) -> None:
     """The second one gets a number."""
-    first, second = (make_run_folder(tmp_path, task, seed=1, wall_ms=0) for _ in range(2))
+    first, second = (
+        make_run_folder(tmp_path, task.client, task.definition, seed=1, wall_ms=0) for _ in range(2)
+    )
     assert first.path != second.path
     assert first.path.name == "cartpole-19700101-000000-seed1"
 

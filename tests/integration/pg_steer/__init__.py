@@ -1,0 +1,1 @@
+"""The example pg_steer, on a real PostgreSQL."""

@@ -1,0 +1,1 @@
+"""The example pg_steer, without a server."""
