@@ -235,7 +235,7 @@ class CommitRefusedError(StreamError):
     """The commit script refused before it wrote anything.
 
     Attributes:
-        reason: FENCED, STALE, NOSTAGE, NOTPENDING or BADARGS.
+        reason: FENCED, STALE, CONTROL, NOSTAGE, NOTPENDING or BADARGS.
     """
 
     exit_code = ExitCode.FAILURE

@@ -9,6 +9,7 @@ from typing import Final
 from rl4sys_stream.agent.session import Backoff, Session
 from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.broker.connection import Broker, BrokerAddress, Subscription
+from rl4sys_stream.broker.control import Directive, read_control
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import (
     AgentHeartbeat,
@@ -22,8 +23,8 @@ from rl4sys_stream.broker.registry import (
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.config import ClientConfig, ClientSpec
 from rl4sys_stream.errors import BrokerError, BrokerUnavailableError, StreamError
-from rl4sys_stream.model_store.subscriber import ModelSubscriber
-from rl4sys_stream.policy.policy import build_policy
+from rl4sys_stream.model_store.subscriber import Model, ModelSubscriber
+from rl4sys_stream.policy.policy import UniformPolicy, build_policy
 from rl4sys_stream.telemetry import StateLog, log_event
 
 __all__ = ["Refresher"]
@@ -278,8 +279,39 @@ class Refresher:
                 raise
             return found
 
+    def _follow_control(self) -> Directive:
+        """What this agent is to act by; as before where that cannot be told."""
+        session = self._session
+        try:
+            directive = read_control(self._broker, self._keys).directive(self._names["agent"])
+        except BrokerUnavailableError:
+            raise
+        except StreamError as error:
+            # An ACL from before there was a control, or one that does not decode.
+            session.last_error = str(error)
+            self._states.set("agent.control", "unreadable", level=logging.ERROR, error=error)
+            return session.directive
+        self._states.set("agent.control", "readable", level=logging.DEBUG)
+        if directive != session.directive:
+            session.directive = directive
+            self._heartbeat_at = 0.0  # whoever gave it wants to see it obeyed
+            log_event(
+                logger,
+                logging.INFO,
+                "agent.directed",
+                **self._names,
+                control=directive.state or "none",
+                version=directive.version,
+                rule=directive.rule_id,
+            )
+        return directive
+
     def _follow_head(self) -> None:
         """Take over what the newest commit says: lineage, retained tail, model."""
+        directive = self._follow_control()
+        if directive.state == "stopped":
+            # First of all: what is asked for after this may take its time.
+            self._slot.stop(UniformPolicy(self._config.spec().actions))
         lineage, retained, version, token, commit = self._broker.hash_get(
             self._keys.head, "lineage", "retained", "version", "token", "commit"
         )
@@ -287,13 +319,23 @@ class Refresher:
         self._follow_lineage(lineage.decode("utf-8", "replace") if lineage else "")
         if version is None or token is None:
             return
-        newest, current = (version, token), self._slot.model
-        behind = not current or newest != (b"%d" % current.version, current.token.encode())
-        looked_at = newest == self._refused_model and self._clock.monotonic() < self._refused_until
-        if behind and not looked_at:
-            self._refresh(newest)
+        if directive.state != "stopped":
+            if directive.version:
+                version, token = b"%d" % directive.version, directive.token.encode()
+            self._follow_model((version, token), directive)
         self._follow_definition()
         self._follow_settlement(commit)
+
+    def _follow_model(self, wanted: tuple[bytes, bytes], directive: Directive) -> None:
+        """Act by `wanted`, the (version, token) of a model."""
+        slot = self._slot
+        # After a fork of a stopped agent there is a model, and no policy made of it.
+        current = slot.model if slot.stopped else slot.acting
+        behind = not current or wanted != (b"%d" % current.version, current.token.encode())
+        looked_at = wanted == self._refused_model and self._clock.monotonic() < self._refused_until
+        if behind and not looked_at:
+            self._refresh(wanted, current, directive)
+        slot.resume()
 
     def _follow_settlement(self, commit: bytes | None) -> None:
         """After the model, so that whoever waits for the learner goes on with what it learned."""
@@ -327,13 +369,19 @@ class Refresher:
         if session.registered and (registered or b"").decode("utf-8", "replace") != session.lineage:
             self._register()
 
-    def _refresh(self, newest: tuple[bytes, bytes]) -> None:
-        """Take over the newest model, if there is a newer one that decodes and fits."""
+    def _refresh(
+        self, wanted: tuple[bytes, bytes], current: Model | None, directive: Directive
+    ) -> None:
+        """Take over the newest model, or the one to be held, if it decodes and fits."""
         if self._spec is None:
             return
         slot = self._slot
         try:
-            model = self._subscriber.refresh(slot.model)
+            model = (
+                self._subscriber.hold(directive.version, directive.token, current)
+                if directive.version
+                else self._subscriber.refresh(current)
+            )
             if model is None:
                 return
             policy = build_policy(
@@ -343,8 +391,8 @@ class Refresher:
             raise
         except StreamError as error:
             # The one before stays; reading the same again at once would not change it.
-            slot.refused += newest != self._refused_model
-            self._refused_model = newest
+            slot.refused += wanted != self._refused_model
+            self._refused_model = wanted
             self._refused_until = self._clock.monotonic() + REFUSED_RETRY_S
             self._session.last_error = str(error)
             self._states.set("agent.model", "refused", level=logging.ERROR, error=error)

@@ -264,7 +264,7 @@ class Runtime:
         return [self._heartbeat(), *([adopted] if adopted else [])]
 
     def _heartbeat(self) -> AgentHeartbeat:
-        counts, model, session = self.outbox.counts(), self.slot.model, self.session
+        counts, model, session = self.outbox.counts(), self.slot.acting, self.session
         return AgentHeartbeat(
             agent_id=self.agent_id,
             host=socket.gethostname(),
@@ -289,6 +289,8 @@ class Runtime:
             refused=session.refused,
             broker=session.state,
             spooled=self._left_in_spool if self._closed else counts.spooled,
+            control=session.directive.state,
+            rule=session.directive.rule_id,
         )
 
     def settlement(self) -> Settlement:
@@ -304,7 +306,7 @@ class Runtime:
 
     def status(self) -> AgentStatus:
         """What the application is told."""
-        counts, model, session = self.outbox.counts(), self.slot.model, self.session
+        counts, model, session = self.outbox.counts(), self.slot.acting, self.session
         installed_at = self.slot.installed_at
         return AgentStatus(
             client=self._keys.client,
@@ -313,6 +315,8 @@ class Runtime:
             token=model.token if model else "",
             lineage=model.lineage if model else "",
             policy_age_s=None if installed_at is None else self._clock.monotonic() - installed_at,
+            control=session.directive.state,
+            rule=session.directive.rule_id,
             decisions=self.tally.decisions,
             fallback_decisions=self.tally.fallback_decisions,
             open=self.recorder.open,

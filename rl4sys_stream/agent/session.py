@@ -8,6 +8,7 @@ import random
 from typing import Final, Protocol
 
 from rl4sys_stream.agent.settlement import SettlementNews
+from rl4sys_stream.broker.control import FOLLOW
 
 __all__ = ["AdoptedSession", "Backoff", "SenderSession", "Session"]
 
@@ -46,12 +47,13 @@ class Session:
     Attributes:
         registered: The registry has accepted the client's spec: trajectories may be sent.
         refused: Why it has not, "" if it did not refuse. Written by the refresher, like the next
-            five.
+            six.
         overruled: Stated parameters that do not count, because the client trains with others.
         lineage: Training history that the registry names, "" before it was asked.
         retained: Entries that stay in the stream after their settlement, by the head.
         news: What a worker has settled of this agent's trajectories, for those who wait for it.
         reoffers: Raised by one when everything that the sender retains is to be offered again.
+        directive: What this agent is to act by.
         refresher_state: "connecting", "up" or "down".
         sender_state: "connecting", "up", "down", "paused" (high water), "refusing" (entries are
             refused, or the broker is a replica), "spool_failing" (numbers cannot be written
@@ -63,6 +65,7 @@ class Session:
     """
 
     __slots__ = (
+        "directive",
         "floor",
         "last_error",
         "lineage",
@@ -86,6 +89,7 @@ class Session:
         self.retained = 0
         self.news = SettlementNews()
         self.reoffers = 0
+        self.directive = FOLLOW
         self.refresher_state = "connecting"
         self.sender_state = "connecting"
         self.floor = 1

@@ -19,9 +19,11 @@ class PolicySlot:
         refused: Models that did not decode or fit.
         rollbacks: Times that the broker had lost the version that acted.
         lineage_changes: Times that the training history was another one.
+        stopped: No model acts, although there may be one.
     """
 
     __slots__ = (
+        "_resumed",
         "arrived",
         "installed_at",
         "lineage_changes",
@@ -29,6 +31,7 @@ class PolicySlot:
         "policy",
         "refused",
         "rollbacks",
+        "stopped",
     )
 
     def __init__(self, policy: Policy) -> None:
@@ -39,13 +42,35 @@ class PolicySlot:
         self.refused = 0
         self.rollbacks = 0
         self.lineage_changes = 0
+        self.stopped = False
+        self._resumed = policy
+
+    @property
+    def acting(self) -> Model | None:
+        """What `policy` was built from; None where chance or the fallback acts."""
+        return self.model if self.policy.version else None
 
     def install(self, model: Model, policy: ModelPolicy, *, now: float) -> None:
-        """Let `policy` act from now on."""
+        """Let `policy` act from now on, or from `resume` on."""
         if self.model is not None:
             self.lineage_changes += self.model.lineage != model.lineage
         self.rollbacks += model.after_loss
-        self.policy = policy
+        self._resumed = policy
+        if not self.stopped:
+            self.policy = policy
         self.model = model
         self.installed_at = now
         self.arrived.set()
+
+    def stop(self, policy: Policy) -> None:
+        """Let no model act from now on, but `policy`, whose version is 0."""
+        if not self.stopped:
+            self.stopped = True
+            self._resumed = self.policy
+            self.policy = policy
+
+    def resume(self) -> None:
+        """Let the newest model act again."""
+        if self.stopped:
+            self.stopped = False
+            self.policy = self._resumed

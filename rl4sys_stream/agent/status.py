@@ -14,10 +14,14 @@ class AgentStatus:
     Attributes:
         client: Name of the client.
         agent_id: This agent; another one after a fork.
-        version: Model version that acts; 0 before any.
+        version: Model version that acts; 0 before any, and while the agent is stopped.
         token: Token of that version.
         lineage: Training history of that version, "" before any.
         policy_age_s: Seconds since that version came in; None before any.
+        control: What decides about the version. "": the newest acts; "pinned": an operator's rule
+            says one version, or the newest; "promoted": the promoted one acts; "stopped": none
+            does, but the fallback, or chance.
+        rule: Id of the operator's rule that says so, "" if none does.
         decisions: Actions requested, evaluation included.
         fallback_decisions: Those answered without a model.
         open: Trajectories that have not ended.
@@ -58,6 +62,8 @@ class AgentStatus:
     token: str
     lineage: str
     policy_age_s: float | None
+    control: str
+    rule: str
     decisions: int
     fallback_decisions: int
     open: int

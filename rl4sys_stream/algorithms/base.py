@@ -4,6 +4,7 @@ The worker runs this loop and nothing else; what talks to the broker stands arou
 
     algorithm = make_algorithm(spec, parameters, seed=seed)     # registry.py
     algorithm.load_state(decode_state(checkpoint))              # where there is one; checkpoint.py
+    algorithm.load_policy(imported)                             # where there is a policy alone
     algorithm.replay(retained)                                  # what a replay buffer had kept
     publish(algorithm.export())                                 # version 1, before any training
     for trajectory, lag in accepted:
@@ -149,6 +150,18 @@ class Algorithm(Protocol):
 
         Raises:
             WireFormatError: If it belongs to another algorithm or network; nothing was changed.
+        """
+        ...
+
+    def load_policy(self, policy: PolicyExport) -> None:
+        """Begin with the actor of another training, and with all else as it was drawn.
+
+        In place of `load_state`, for a version that was imported: it has no checkpoint. What
+        `export` gives afterwards has the same weights and normalises alike.
+
+        Raises:
+            WireFormatError: If it is another network's; nothing was changed.
+            ConfigError: If the hyperparameters do not fit it; nothing was changed.
         """
         ...
 

@@ -22,7 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rl4sys_stream.algorithms.adam import make_adam, moments
@@ -293,6 +295,15 @@ class DQN(OffPolicy):
         """See `OffPolicy._numbers`."""
         largest = 1.0 if self._priorities is None else self._priorities.largest
         return {"replay.largest_error": largest}
+
+    def _acting_tensors(self) -> dict[str, NDArray[np.float32]]:
+        """See `OffPolicy._acting_tensors`."""
+        return self.online.tensors()
+
+    def load_policy(self, policy: PolicyExport) -> None:
+        """See `Algorithm.load_policy`. Both networks are equal at the beginning."""
+        super().load_policy(policy)
+        self.target.vector.copy_(self.online.vector)
 
     def _tensors(self) -> dict[str, Tensor]:
         """See `OffPolicy._tensors`."""

@@ -17,6 +17,8 @@ from rl4sys_stream.policy.extras import ObservationNormalization
 
 __all__ = ["EPSILON", "RunningMeanStd", "discounted_returns", "normalize", "scale_rewards"]
 
+ADOPTED_COUNT: Final = 10_000
+"""Rows that an adopted normalisation counts for: more than a rollout, fewer than a training."""
 EPSILON: Final = 1e-8
 """Added to the variance, so that a constant element gets a finite scale."""
 
@@ -56,6 +58,13 @@ class RunningMeanStd:
         self.mean = self.mean + delta * (len(batch) / total)
         self.variance = squares / total
         self.count = total
+
+    def adopt(self, normalization: ObservationNormalization) -> None:
+        """Go on from what was published; how many rows that was made of is not known."""
+        self.mean = normalization.mean.astype(np.float64)
+        scale = normalization.scale.astype(np.float64)
+        self.variance = np.maximum(1.0 / np.square(scale) - EPSILON, 0.0)
+        self.count = ADOPTED_COUNT
 
     def normalization(self, clip: float) -> ObservationNormalization:
         """What agents apply: `mean` and `scale` = 1/√(variance + ε), rounded to float32."""

@@ -8,16 +8,18 @@ gradient steps.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rl4sys_stream.algorithms.base import AlgorithmState, PolicyExport, Sample, UpdateReport
 from rl4sys_stream.algorithms.checkpoint import check_fits
+from rl4sys_stream.algorithms.export import check_normalization, load_weights
 from rl4sys_stream.algorithms.lag import describe_lag
 from rl4sys_stream.algorithms.normalize import RunningMeanStd
 from rl4sys_stream.algorithms.replay_buffer import ReplayBuffer, Transitions
@@ -86,6 +88,10 @@ class OffPolicy(ABC):
     @abstractmethod
     def export(self) -> PolicyExport:
         """See `Algorithm.export`."""
+
+    @abstractmethod
+    def _acting_tensors(self) -> Mapping[str, NDArray[np.float32]]:
+        """Views of what is published, by name."""
 
     @abstractmethod
     def _train(self, steps: range) -> dict[str, float]:
@@ -248,6 +254,13 @@ class OffPolicy(ABC):
         mark = int(state.numbers["replay.mark"])
         if not self.buffer.rewind(mark):
             self.buffer.clear(mark)
+
+    def load_policy(self, policy: PolicyExport) -> None:
+        """See `Algorithm.load_policy`."""
+        check_normalization(policy, normalizes=self._cadence.normalize_observations)
+        load_weights(self._acting_tensors(), policy.weights)
+        if policy.extras.normalization is not None:
+            self._statistics.adopt(policy.extras.normalization)
 
 
 def _check_rewards(trajectories: Sequence[Trajectory]) -> None:

@@ -35,7 +35,7 @@ from torch import Tensor
 from rl4sys_stream.algorithms.base import AlgorithmState, PolicyExport, Sample, UpdateReport
 from rl4sys_stream.algorithms.checkpoint import check_fits
 from rl4sys_stream.algorithms.distributions import ActionDistribution, make_distribution
-from rl4sys_stream.algorithms.export import export_policy
+from rl4sys_stream.algorithms.export import check_normalization, export_policy, load_weights
 from rl4sys_stream.algorithms.lag import describe_lag
 from rl4sys_stream.algorithms.networks import make_actor_critic
 from rl4sys_stream.algorithms.normalize import RunningMeanStd, discounted_returns, scale_rewards
@@ -398,6 +398,13 @@ class PPO:
             statistics.count = int(state.numbers[f"{name}.count"])
         self._num_timesteps = int(state.numbers["num_timesteps"])
         self._n_updates = int(state.numbers["n_updates"])
+
+    def load_policy(self, policy: PolicyExport) -> None:
+        """See `Algorithm.load_policy`."""
+        check_normalization(policy, normalizes=self._parameters.normalize_observations)
+        load_weights(self.actor.tensors(), policy.weights)
+        if policy.extras.normalization is not None:
+            self._statistics["observations"].adopt(policy.extras.normalization)
 
 
 def _explained_variance(values: Tensor, returns: Tensor) -> float:

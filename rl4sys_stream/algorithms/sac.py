@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -347,6 +349,10 @@ class SAC(OffPolicy):
         return found
 
     # Resuming ------------------------------------------------------------------------------------
+
+    def _acting_tensors(self) -> dict[str, NDArray[np.float32]]:
+        """See `OffPolicy._acting_tensors`."""
+        return self.actor.tensors()
 
     def _tensors(self) -> dict[str, Tensor]:
         """See `OffPolicy._tensors`."""

@@ -5,12 +5,15 @@ import secrets
 import msgspec
 
 from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.control import Control
+from rl4sys_stream.broker.control_log import ControlRecord
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.key_types import require_key_types
 from rl4sys_stream.broker.keys import CLIENTS_KEY, ClientKeys
 from rl4sys_stream.broker.lease import Lease, token_epoch
 from rl4sys_stream.broker.registry import read_heartbeats, require_client, require_registration
 from rl4sys_stream.broker.scripts import run_script
+from rl4sys_stream.broker.steering import Cause, Change, change_control
 from rl4sys_stream.errors import UsageError
 
 __all__ = ["delete_client", "reset_client"]
@@ -20,13 +23,19 @@ LIVE_MS = 10_000
 """An agent that reported within this long counts as running."""
 
 
-def reset_client(broker: Broker, keys: ClientKeys) -> str:
+def reset_client(broker: Broker, keys: ClientKeys, cause: Cause | None = None) -> str:
     """Begin a new lineage: training starts from fresh weights, versions from 1.
 
     The stream, the watermarks and the counts of what became of each trajectory stay, so nothing
     is trained twice. The running worker is fenced off and begins anew by itself. Trajectories of
     the old lineage's models that are not settled are dropped, counted, or trained on by an
-    algorithm with a replay buffer; what such a buffer had kept is deleted.
+    algorithm with a replay buffer; what such a buffer had kept is deleted. Pins to versions, a
+    promotion and an open rollback end; stopped agents stay stopped.
+
+    Args:
+        broker: Where the client is.
+        keys: Of the client.
+        cause: Who and why, for the log of the control.
 
     Returns:
         The name of the new lineage.
@@ -36,6 +45,7 @@ def reset_client(broker: Broker, keys: ClientKeys) -> str:
         KeyTypeError: If something else stands in the place of a key.
         BrokerError: Safe to call again.
     """
+    cause = cause or Cause("", 0)
     require_key_types(broker, keys)
     require_registration(broker, keys)
     lease = Lease(broker, keys, ttl_s=TAKEOVER_TTL_S)
@@ -55,7 +65,20 @@ def reset_client(broker: Broker, keys: ClientKeys) -> str:
         broker.unlink(
             keys.model(entry.version, entry.token), keys.checkpoint(entry.version, entry.token)
         )
+    change_control(broker, keys, lambda control, _: _forget_versions(control, cause))
     return lineage
+
+
+def _forget_versions(control: Control, cause: Cause) -> Change | None:
+    """What named versions has no object any more; stops, and pins to the head, hold on."""
+    left = control.without_versions()
+    if left == control:
+        return None
+    gone = tuple(rule.rule_id for rule in control.rules if rule not in left.rules)
+    record = ControlRecord(
+        what="reset", time_ms=cause.time_ms, by=cause.by, reason=cause.reason, rules=gone
+    )
+    return Change(left, record)
 
 
 def delete_client(broker: Broker, keys: ClientKeys, *, force: bool, wall_ms: int) -> int:

@@ -4,7 +4,11 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.control import Control, control_fields
+from rl4sys_stream.broker.control_log import LOG_ENTRIES, ControlRecord
 from rl4sys_stream.broker.head import Head, head_fields
 from rl4sys_stream.broker.key_types import wrong_type
 from rl4sys_stream.broker.keys import GROUP, ClientKeys
@@ -12,10 +16,20 @@ from rl4sys_stream.broker.scripts import Argument, run_script
 from rl4sys_stream.broker.stream import entry_order
 from rl4sys_stream.errors import BrokerError, CommitRefusedError, FencedError
 
-__all__ = ["Commit", "CommitResult", "Refusal", "commit", "new_commit_id", "sort_ids"]
+__all__ = [
+    "ANY_CONTROL",
+    "Commit",
+    "CommitResult",
+    "Refusal",
+    "commit",
+    "new_commit_id",
+    "sort_ids",
+]
 
-_REASONS = ("FENCED", "STALE", "NOSTAGE", "NOTPENDING", "BADARGS")
+_REASONS = ("FENCED", "STALE", "CONTROL", "NOSTAGE", "NOTPENDING", "BADARGS")
 _WRONG_TYPE = "refused: BADTYPE "
+ANY_CONTROL = "*"
+"""Instead of a revision: the commit prunes nothing, so that it does not matter what is named."""
 PRUNED_GRACE_S = 60
 """How long a pruned version can still be read: longer than any agent's chain of reads."""
 QUARANTINE_ENTRIES = 1000
@@ -63,6 +77,9 @@ class Commit:
         pruned: Keys of versions that left the manifest.
         metrics: JSON for the metrics stream, b"".
         notice: JSON for the subscribers, b"".
+        expect_control: Revision of the control that `pruned` follows from, or `ANY_CONTROL`.
+        control: The control after it, None to leave it alone.
+        record: For the log of the control, None for none.
     """
 
     commit_id: str
@@ -80,6 +97,9 @@ class Commit:
     pruned: Sequence[str] = ()
     metrics: bytes = b""
     notice: bytes = b""
+    expect_control: str = ANY_CONTROL
+    control: Control | None = None
+    record: ControlRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +120,13 @@ def commit(broker: Broker, keys: ClientKeys, work: Commit) -> CommitResult:
 
     Raises:
         FencedError: A newer worker owns the client.
-        CommitRefusedError: STALE, NOSTAGE or NOTPENDING: start again from the head.
+        CommitRefusedError: STALE, NOSTAGE or NOTPENDING: start again from the head. CONTROL: read
+            the control again, and prune accordingly.
         KeyTypeError: Something else stands in the place of a key; starting again does not help.
         BrokerUnavailableError: The reply was lost; call again with the same `work`.
     """
     script_keys = [keys.fence, keys.head, keys.traj, keys.seq, keys.quarantine, keys.metrics]
-    script_keys += [*work.staged, *work.pruned]
+    script_keys += [keys.control, keys.control_log, *work.staged, *work.pruned]
     try:
         repeated, pending = run_script(broker, "commit", script_keys, _arguments(keys, work))
     except BrokerError as error:
@@ -137,6 +158,9 @@ def _arguments(keys: ClientKeys, work: Commit) -> list[Argument]:
         work.notice,
         work.metrics,
         QUARANTINE_ENTRIES,
+        work.expect_control,
+        msgspec.json.encode(work.record) if work.record else b"",
+        LOG_ENTRIES,
     ]
     fields = head_fields(work.head) if work.head else {}
     arguments.append(len(fields))
@@ -152,4 +176,8 @@ def _arguments(keys: ClientKeys, work: Commit) -> list[Argument]:
         ordered = sort_ids(ids)
         arguments.append(len(ordered))
         arguments += ordered
+    asked = control_fields(work.control) if work.control else {}
+    arguments.append(len(asked))
+    for name, field_value in asked.items():
+        arguments += [name, field_value]
     return arguments

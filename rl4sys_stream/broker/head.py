@@ -1,20 +1,33 @@
 """The newest committed state of a client: one hash that only the commit script writes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.keys import ClientKeys
-from rl4sys_stream.errors import WireFormatError
+from rl4sys_stream.errors import UnknownVersionError, WireFormatError
 from rl4sys_stream.wire.json import decode_json
 
-__all__ = ["Counts", "Head", "ManifestEntry", "head_fields", "parse_head", "read_head"]
+__all__ = [
+    "Counts",
+    "Head",
+    "ManifestEntry",
+    "describe_versions",
+    "head_fields",
+    "parse_head",
+    "read_head",
+    "require_version",
+    "unknown_version",
+]
 
 
 class ManifestEntry(msgspec.Struct, frozen=True, array_like=True):
-    """One retained version; the base of its diff is the entry before it.
+    """One retained version; the base of its diff is the version before it.
+
+    That is the entry before it, unless the versions between two entries were pruned: then the later
+    one of them has a snapshot.
 
     Attributes:
         version: Model version.
@@ -126,3 +139,36 @@ def parse_head(fields: Mapping[bytes, bytes]) -> Head | None:
 def read_head(broker: Broker, keys: ClientKeys) -> Head | None:
     """The client's head, None before the first version."""
     return parse_head(broker.hash_all(keys.head))
+
+
+def describe_versions(manifest: Sequence[ManifestEntry]) -> str:
+    """Which versions there are, in words: "3…5, 9…20"; "none"."""
+    spans: list[tuple[int, int]] = []
+    for entry in manifest:
+        if spans and entry.version == spans[-1][1] + 1:
+            spans[-1] = (spans[-1][0], entry.version)
+        else:
+            spans.append((entry.version, entry.version))
+    return ", ".join(f"{a}…{b}" if a < b else str(a) for a, b in spans) or "none"
+
+
+def require_version(client: str, head: Head | None, version: int) -> ManifestEntry:
+    """The entry of a retained version.
+
+    Raises:
+        UnknownVersionError: If it was never published or is pruned; names what there is.
+    """
+    manifest = head.manifest if head else ()
+    for entry in manifest:
+        if entry.version == version:
+            return entry
+    raise unknown_version(client, manifest, version)
+
+
+def unknown_version(
+    client: str, manifest: Sequence[ManifestEntry], version: int
+) -> UnknownVersionError:
+    """The error for a version that was never published or is pruned; names what there is."""
+    return UnknownVersionError(
+        f"{client} has no version {version}; retained versions: {describe_versions(manifest)}"
+    )

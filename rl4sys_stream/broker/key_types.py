@@ -13,9 +13,9 @@ from rl4sys_stream.errors import KeyTypeError
 
 __all__ = ["require_key_types", "wrong_type"]
 
-_STREAMS: Final = ("traj", "quarantine", "metrics")
+_STREAMS: Final = ("traj", "quarantine", "metrics", "control_log")
 _STRINGS: Final = ("lease", "fence", "epoch")
-_HASHES: Final = ("spec", "head", "seq", "agents", "past", "worker")
+_HASHES: Final = ("spec", "head", "seq", "agents", "past", "worker", "control")
 
 
 def require_key_types(broker: Broker, keys: ClientKeys) -> None:

@@ -46,6 +46,9 @@ class ClientKeys:
         past: Hash; the summed books of agents that are long gone.
         worker: Hash; what the worker (or the dispatcher about it) last reported.
         metrics: Stream of training and rollout metrics, trimmed.
+        control: Hash; which versions agents act by, whether they act by a model at all, and what
+            the worker is asked to do.
+        control_log: Stream of the changes of it, trimmed.
         updates: Pub/sub channel of version notices.
     """
 
@@ -66,6 +69,8 @@ class ClientKeys:
         self.past = f"{base}:past"
         self.worker = f"{base}:worker"
         self.metrics = f"{base}:metrics"
+        self.control = f"{base}:control"
+        self.control_log = f"{base}:control-log"
         self.updates = f"{base}:updates"
 
     @property

@@ -58,7 +58,7 @@ class AgentHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
         started_ms: Wall clock of its start.
         time_ms: Wall clock of this report.
         closed: It said goodbye; no later report follows.
-        version: Model version that it acts with, 0 before any.
+        version: Model version that it acts with, 0 before any, and while it is stopped.
         token: Token of that version.
         lineage: Lineage of that version.
         accepted: Trajectories whose end was marked (or that were cut).
@@ -76,6 +76,8 @@ class AgentHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
         broker: What it thinks of the broker (up, down, …).
         spooled: What is queued and offered is on its disk too, and the next agent there sends it.
         adopted_by: The agent that finishes the books of this dead one, "".
+        control: "", "pinned", "promoted" or "stopped"; see `control.Directive`.
+        rule: Rule of the client's control that it obeys, "".
     """
 
     agent_id: str
@@ -102,13 +104,15 @@ class AgentHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     broker: str = ""
     spooled: bool = False
     adopted_by: str = ""
+    control: str = ""
+    rule: str = ""
 
 
 class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):
     """What the client's worker, or the dispatcher about it, last said.
 
     Attributes:
-        state: starting, waiting, idle, training, stopped, failed or crash_loop.
+        state: starting, waiting, idle, training, paused, stopped, failed or crash_loop.
         host: Where it runs.
         pid: Its process.
         time_ms: Wall clock of this report.

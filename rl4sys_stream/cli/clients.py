@@ -20,6 +20,7 @@ from rl4sys_stream.cli.options import (
     echo_table,
     open_broker,
 )
+from rl4sys_stream.cli.steer import cause_of, reason_option
 from rl4sys_stream.config import check_client_id
 from rl4sys_stream.errors import ExitCode, KeyTypeError, UnknownClientError, WireError
 
@@ -104,13 +105,14 @@ def _confirmed(question: str) -> bool:
 @click.argument("client")
 @broker_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def reset_command(client: str, redis_url: str | None, yes: bool) -> int:
+@reason_option
+def reset_command(client: str, redis_url: str | None, yes: bool, reason: str) -> int:
     """Begin a new lineage: fresh weights, versions from 1; trajectories stay accounted for."""
     broker, keys = open_broker(redis_url), ClientKeys(check_client_id(client, path="CLIENT"))
     require_registration(broker, keys)
     if not yes and not _confirmed(f"Forget all model versions of {client!r} and train anew?"):
         return ExitCode.FAILURE
-    click.echo(f"{client}: new lineage {reset_client(broker, keys)}")
+    click.echo(f"{client}: new lineage {reset_client(broker, keys, cause_of(reason))}")
     return ExitCode.OK
 
 

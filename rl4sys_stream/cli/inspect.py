@@ -9,6 +9,7 @@ import msgspec
 
 from rl4sys_stream.broker.audit import STALE_MS, AuditReport, audit_client
 from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.control import Rule, read_control
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.key_types import require_key_types
 from rl4sys_stream.broker.keys import ClientKeys
@@ -30,6 +31,7 @@ from rl4sys_stream.cli.options import (
     echo_table,
     open_broker,
 )
+from rl4sys_stream.cli.steer import describe_rule
 from rl4sys_stream.config import check_client_id
 from rl4sys_stream.dispatcher.report import read_dispatchers
 from rl4sys_stream.errors import AuditError, KeyTypeError, UnknownClientError, WireError
@@ -46,6 +48,7 @@ def worker_next_move(state: str, client: str) -> str:
         "never started": f"rl4sys-stream dispatcher, or rl4sys-stream worker --client {client}",
         "gone": f"rl4sys-stream dispatcher, or rl4sys-stream worker --client {client}",
         "stopped": f"rl4sys-stream dispatcher, or rl4sys-stream worker --client {client}",
+        "paused": f"rl4sys-stream models rules --client {client}",
         "failed": "mend the cause; a running dispatcher tries again",
         "crash_loop": "mend the cause, then restart the dispatcher "
         f"(or begin a new lineage: rl4sys-stream clients reset {client})",
@@ -61,7 +64,7 @@ def worker_state(report: WorkerReport | None, lease: LeaseState, *, now_ms: int)
         return "idle" if report.state in {"failed", "crash_loop", "stopped"} else report.state
     if report.state == "starting" and now_ms - report.time_ms < STARTING_MS:
         return "starting"
-    return "gone" if report.state in {"starting", "idle", "training"} else report.state
+    return "gone" if report.state in {"starting", "idle", "training", "paused"} else report.state
 
 
 def client_status(broker: Broker, client: str, *, now_ms: int) -> dict[str, Any]:
@@ -82,6 +85,7 @@ def client_status(broker: Broker, client: str, *, now_ms: int) -> dict[str, Any]
     # The metrics outlive a reset of the client; those of another lineage say nothing of this one.
     fresh = head is not None and bool(latest) and latest[-1].version >= head.version
     state = worker_state(report, lease, now_ms=now_ms)
+    control = read_control(broker, keys)
     oldest = now_ms - backlog.oldest_ms if backlog.oldest_ms and backlog.entries else 0
     return {
         "client": client,
@@ -105,6 +109,9 @@ def client_status(broker: Broker, client: str, *, now_ms: int) -> dict[str, Any]
         },
         "counts": msgspec.to_builtins(head.counts) if head else {},
         "metrics": latest[-1].metrics if fresh else {},
+        "control": msgspec.to_builtins(
+            {"rules": control.rules, "promoted": control.promoted, "request": control.request}
+        ),
         "agents_live": len(live),
         "agents": [msgspec.to_builtins(said) for _, said in sorted(live.items())],
         "agents_seen": len(heartbeats),
@@ -193,6 +200,8 @@ def _echo_details(one: dict[str, Any], *, agents: bool) -> None:
     for said in one["agents"]:
         if said["refused"]:
             click.echo(f"  {one['client']}: agent {said['agent_id']} refused: {said['refused']}")
+    for line in _control_lines(one):
+        click.echo(f"  {one['client']}: {line}")
     if not agents:
         return
     if not one["agents"]:
@@ -200,11 +209,12 @@ def _echo_details(one: dict[str, Any], *, agents: bool) -> None:
         return
     click.echo("")
     echo_table(
-        ("AGENT", "VERSION", "ACCEPTED", "SENT", "QUEUED", "DROPPED", "STEPS", "BROKER"),
+        ("AGENT", "VERSION", "HELD", "ACCEPTED", "SENT", "QUEUED", "DROPPED", "STEPS", "BROKER"),
         [
             (
                 said["agent_id"],
                 said["version"],
+                said["control"] or "-",
                 said["accepted"],
                 said["issued"],
                 said["queued"],
@@ -215,6 +225,22 @@ def _echo_details(one: dict[str, Any], *, agents: bool) -> None:
             for said in one["agents"]
         ],
     )
+
+
+def _control_lines(one: dict[str, Any]) -> list[str]:
+    """What people ask for, and how many running agents say that they obey."""
+    control = one["control"]
+    lines = []
+    for data in control["rules"]:
+        rule = msgspec.convert(data, Rule)
+        obeying = sum(said["rule"] == rule.rule_id for said in one["agents"])
+        why = f": {rule.reason}" if rule.reason else ""
+        lines.append(f"{describe_rule(rule)}, by {rule.by}{why} ({obeying} obey)")
+    if control["promoted"]:
+        lines.append(f"version {control['promoted']['version']} is promoted")
+    if control["request"]:
+        lines.append(f"a rollback to version {control['request']['version']} is asked for")
+    return lines
 
 
 @click.command()

@@ -1,23 +1,24 @@
-"""`models list|show`."""
+"""`models`: the group, with `list` and `show`."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.control import Control, read_control
 from rl4sys_stream.broker.head import ManifestEntry, read_head
 from rl4sys_stream.broker.keys import ClientKeys
-from rl4sys_stream.broker.registry import require_registration
 from rl4sys_stream.cli.group import CommandGroup
+from rl4sys_stream.cli.model_diff import diff_command
+from rl4sys_stream.cli.model_files import export_command, import_command
 from rl4sys_stream.cli.options import (
     as_json_option,
     broker_option,
     echo_json,
     echo_table,
-    open_broker,
 )
-from rl4sys_stream.config import check_client_id
+from rl4sys_stream.cli.rollback import rollback_command
+from rl4sys_stream.cli.steer import STEERING, client_option, open_client, utc
 from rl4sys_stream.errors import UnknownVersionError
 from rl4sys_stream.model_store.subscriber import ModelSubscriber
 from rl4sys_stream.wire.json import decode_json
@@ -27,22 +28,25 @@ __all__ = ["models"]
 
 @click.group(cls=CommandGroup)
 def models() -> None:
-    """Look at model versions."""
+    """Look at model versions, choose who acts by which, and move them in and out."""
 
 
-_CLIENT = click.option("--client", required=True, help="Whose versions.")
+for _command in (*STEERING, rollback_command, diff_command, export_command, import_command):
+    models.add_command(_command)
 
 
 @models.command("list")
-@_CLIENT
+@client_option
 @broker_option
 @as_json_option
 def list_command(client: str, redis_url: str | None, as_json: bool) -> None:
     """List the retained versions, newest first."""
-    broker, keys = open_broker(redis_url), ClientKeys(check_client_id(client, path="--client"))
-    require_registration(broker, keys)
-    head = read_head(broker, keys)
-    found = [_describe(broker, keys, entry) for entry in reversed(head.manifest if head else ())]
+    broker, keys = open_client(redis_url, client)
+    head, control = read_head(broker, keys), read_control(broker, keys)
+    found = [
+        {**_describe(broker, keys, entry), "held": _held(control, entry)}
+        for entry in reversed(head.manifest if head else ())
+    ]
     if as_json:
         echo_json({"client": client, "lineage": head.lineage if head else "", "versions": found})
         return
@@ -50,15 +54,16 @@ def list_command(client: str, redis_url: str | None, as_json: bool) -> None:
         click.echo(f"{client} has no version yet; its worker publishes the first one")
         return
     echo_table(
-        ("VERSION", "PUBLISHED (UTC)", "KIND", "BYTES", "STEPS", "RETURN"),
+        ("VERSION", "PUBLISHED (UTC)", "KIND", "BYTES", "STEPS", "RETURN", "HELD"),
         [
             (
                 one["version"],
-                _utc(one["time_ms"]),
+                utc(one["time_ms"]),
                 "keyframe" if one["full_bytes"] else "diff",
                 one["full_bytes"] or one["diff_bytes"],
                 int(one["metrics"].get("time/total_timesteps", 0)),
                 _rounded(one["metrics"].get("rollout/ep_rew_mean")),
+                ", ".join(one["held"]),
             )
             for one in found
         ],
@@ -66,14 +71,13 @@ def list_command(client: str, redis_url: str | None, as_json: bool) -> None:
 
 
 @models.command("show")
-@_CLIENT
+@client_option
 @click.argument("version", type=int)
 @broker_option
 @as_json_option
 def show_command(client: str, version: int, redis_url: str | None, as_json: bool) -> None:
     """Show one version: its bytes, what it was trained on, its metrics, its tensors."""
-    broker, keys = open_broker(redis_url), ClientKeys(check_client_id(client, path="--client"))
-    require_registration(broker, keys)
+    broker, keys = open_client(redis_url, client)
     # Read whole, so that what is shown is known to decode and to match its digest.
     model = ModelSubscriber(broker, keys).read(version)
     head = read_head(broker, keys)
@@ -100,7 +104,7 @@ def show_command(client: str, version: int, redis_url: str | None, as_json: bool
         "full_bytes",
     ):
         click.echo(f"{name:12} {found[name]}")
-    click.echo(f"{'published':12} {_utc(found['time_ms'])} UTC")
+    click.echo(f"{'published':12} {utc(found['time_ms'])} UTC")
     _echo_nested("provenance", found["provenance"])
     _echo_nested("metrics", found["metrics"])
     _echo_nested("tensors", found["tensors"])
@@ -139,8 +143,15 @@ def _describe(broker: Broker, keys: ClientKeys, entry: ManifestEntry) -> dict[st
     }
 
 
-def _utc(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+def _held(control: Control, entry: ManifestEntry) -> list[str]:
+    """What people have decided about a version."""
+    name = (entry.version, entry.token)
+    found = []
+    if any((rule.version, rule.token) == name for rule in control.rules):
+        found.append("pinned")
+    if control.promoted and (control.promoted.version, control.promoted.token) == name:
+        found.append("promoted")
+    return found
 
 
 def _rounded(value: float | None) -> str:

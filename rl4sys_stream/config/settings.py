@@ -18,6 +18,7 @@ FolderName = Annotated[str, msgspec.Meta(min_length=1)]
 RetainedBytes = Annotated[int, msgspec.Meta(ge=1 << 20)]
 ForgetSeconds = Annotated[float, msgspec.Meta(ge=3600)]
 BlockSeconds = Annotated[float, msgspec.Meta(gt=0, le=2)]
+Margin = Annotated[float, msgspec.Meta(ge=0)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 RENEWALS_PER_LEASE: Final = 3
@@ -120,6 +121,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         max_failed_updates: The worker stops after this many updates in a row that fail as a whole:
             losses or weights that are not finite, or an error.
         torch_threads: Threads of PyTorch.
+        promotion_margin: The worker promotes a version whose mean return is at least the promoted
+            one's less this, and agents act by the promoted one; null: only people promote.
+        promotion_min_episodes: Whole episodes that each of the two must have acted for that.
     """
 
     max_policy_lag: Count = 8
@@ -136,6 +140,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     retained_bytes: RetainedBytes = 256 << 20
     max_failed_updates: Count = 3
     torch_threads: Count = 1
+    promotion_margin: Margin | None = None
+    promotion_min_episodes: Count = 20
 
     def __post_init__(self) -> None:
         """Refuse settings under which a healthy worker would lose its client.

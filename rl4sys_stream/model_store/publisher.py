@@ -1,4 +1,4 @@
-"""The worker's side: write one version, decide about keyframes, prune old versions."""
+"""The worker's side: write one version, decide about keyframes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +28,8 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
         steps: Environment steps in them.
         agents: agent_id -> numbers taken from it.
         behavior: [version, token, steps] of each model that chose the actions.
+        origin: Where it comes from if no update made it: "version 7 of 3:ab" after a rollback, or
+            the client and version that were imported; "".
     """
 
     first_id: str = ""
@@ -36,6 +38,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     steps: int = 0
     agents: Mapping[str, Sequence[int]] = {}
     behavior: Sequence[tuple[int, str, int]] = ()
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,11 @@ class StagedModel:
 
     Attributes:
         key: Of the staged hash.
-        manifest: The head's new manifest.
-        pruned: Entries that are in the old manifest and no more in the new one.
+        manifest: The head's manifest with it; see `retention.retain` for what of it stays.
     """
 
     key: str
     manifest: tuple[ManifestEntry, ...]
-    pruned: tuple[ManifestEntry, ...]
 
 
 class Publisher:
@@ -120,9 +121,7 @@ class Publisher:
             fields["full"] = full
         key = self._keys.model(version, token)
         stage(self._broker, key, fields, ttl_s=ttl_s)
-        extended = (*manifest, ManifestEntry(version, token, len(diff), len(full)))
-        kept = extended[self._first_kept(extended) :]
-        return StagedModel(key, kept, extended[: len(extended) - len(kept)])
+        return StagedModel(key, (*manifest, ManifestEntry(version, token, len(diff), len(full))))
 
     def _keyframe_due(self, manifest: Sequence[ManifestEntry], diff_bytes: int) -> bool:
         since, diffs = diff_bytes, 1
@@ -132,12 +131,3 @@ class Publisher:
             since += entry.diff_bytes
             diffs += 1
         return True
-
-    def _first_kept(self, manifest: Sequence[ManifestEntry]) -> int:
-        """Index of the newest keyframe that leaves at least `retain_versions` entries.
-
-        Only whole stretches from a keyframe on are dropped, so every version in the manifest can
-        be put together from the manifest alone.
-        """
-        last = max(len(manifest) - self._retain, 0)
-        return max((i for i in range(last + 1) if manifest[i].full_bytes), default=0)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rl4sys_stream.broker.connection import Broker
-from rl4sys_stream.broker.head import Head, ManifestEntry, read_head
+from rl4sys_stream.broker.head import Head, ManifestEntry, read_head, unknown_version
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.errors import DigestError, UnknownVersionError, WireError, WireFormatError
 from rl4sys_stream.policy.extras import BehaviorExtras
@@ -45,7 +45,7 @@ def plan_reads(
     """The cheapest way to version `target` in bytes.
 
     Args:
-        manifest: Retained versions, oldest first; each one's diff starts from the one before.
+        manifest: Retained versions, oldest first; each one's diff starts from the version before.
         target: Index in it of the version that is wanted.
         held: (version, token) that the reader has, None if none.
 
@@ -61,8 +61,7 @@ def plan_reads(
     for index in range(target):
         if held == (manifest[index].version, manifest[index].token):
             chain = manifest[index + 1 : target + 1]
-    # An entry without a diff breaks the chain: its layout differs from the one before.
-    if chain is not None and all(entry.diff_bytes for entry in chain):
+    if chain is not None and held is not None and _follows(chain, held[0]):
         chain_bytes = sum(entry.diff_bytes for entry in chain)
     else:
         chain, chain_bytes = None, 0
@@ -77,15 +76,28 @@ def plan_reads(
     return True, manifest[keyframe : target + 1]
 
 
+def _follows(chain: Sequence[ManifestEntry], version: int) -> bool:
+    """Whether the diffs of `chain` lead on from `version`.
+
+    An entry without a diff breaks the chain: its layout differs from the one before. So does a
+    version in between that was pruned.
+    """
+    return all(
+        entry.diff_bytes and entry.version == version + place
+        for place, entry in enumerate(chain, start=1)
+    )
+
+
 def _is_lost(head: Head, held: Model) -> bool:
     """Whether `held`, of the same lineage, was published and then undone.
 
-    A manifest that begins after it cannot tell: it may as well have been pruned.
+    A manifest without its number cannot tell: it may as well have been pruned.
     """
     if head.version <= held.version:
         return True
-    known = {(entry.version, entry.token) for entry in head.manifest}
-    return head.manifest[0].version <= held.version and (held.version, held.token) not in known
+    return any(
+        entry.version == held.version and entry.token != held.token for entry in head.manifest
+    )
 
 
 class ModelSubscriber:
@@ -124,15 +136,35 @@ class ModelSubscriber:
             BrokerError: Safe to retry.
             WireError: If it does not decode.
         """
+        head, index = self._find(version)
+        return self._fetch(head, index, None)
+
+    def hold(self, version: int, token: str, current: Model | None) -> Model | None:
+        """That very version, or None if `current` is it.
+
+        Raises:
+            UnknownVersionError: If it is not retained, or only another one of that number.
+            BrokerError: Safe to retry.
+            WireError: If it does not decode even from its keyframe.
+        """
+        if current and (current.version, current.token) == (version, token):
+            return None
+        head, index = self._find(version)
+        found = head.manifest[index].token
+        if found != token:
+            raise UnknownVersionError(
+                f"version {version} of {self._keys.client} is that of {found}, not of {token}"
+            )
+        held = current if current and current.lineage == head.lineage else None
+        return self._fetch(head, index, held)
+
+    def _find(self, version: int) -> tuple[Head, int]:
         head = read_head(self._broker, self._keys)
         manifest = head.manifest if head else ()
         for index, entry in enumerate(manifest):
             if head and entry.version == version:
-                return self._fetch(head, index, None)
-        span = f"{manifest[0].version}…{manifest[-1].version}" if manifest else "none"
-        raise UnknownVersionError(
-            f"{self._keys.client} has no version {version}; retained versions: {span}"
-        )
+                return head, index
+        raise unknown_version(self._keys.client, manifest, version)
 
     def _newest(self) -> tuple[int, str] | None:
         version, token = self._broker.hash_get(self._keys.head, "version", "token")

@@ -4,15 +4,19 @@ The committer knows what is committed; nothing else in a session does.
 """
 
 import logging
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from rl4sys_stream.algorithms.base import Algorithm, PolicyExport
+from rl4sys_stream.algorithms.base import Algorithm, AlgorithmState, PolicyExport
 from rl4sys_stream.broker.commit import Commit, CommitResult, commit, new_commit_id
-from rl4sys_stream.broker.head import Head, ManifestEntry
-from rl4sys_stream.errors import BrokerUnavailableError
+from rl4sys_stream.broker.control import Control, read_control
+from rl4sys_stream.broker.head import Head
+from rl4sys_stream.broker.keys import ClientKeys
+from rl4sys_stream.errors import BrokerUnavailableError, CommitRefusedError
 from rl4sys_stream.model_store.publisher import Base, Publisher, StagedModel
+from rl4sys_stream.model_store.retention import Retention, retain
 from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.worker.checkpoint import stage_checkpoint
 from rl4sys_stream.worker.intake import Intake
@@ -21,11 +25,30 @@ from rl4sys_stream.worker.settlement import Settlement
 from rl4sys_stream.worker.statistics import RolloutStatistics
 from rl4sys_stream.worker.tenure import Tenure
 
-__all__ = ["Committer"]
+__all__ = ["Committer", "Publication"]
 
 logger = logging.getLogger("rl4sys_stream.worker")
 
 RETRY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What a new version consists of.
+
+    Attributes:
+        export: The policy.
+        state: The learner's, for the checkpoint.
+        settlement: What the commit settles.
+        statistics: Of the rollouts, for the checkpoint.
+        metrics: Of the update.
+    """
+
+    export: PolicyExport
+    state: AlgorithmState
+    settlement: Settlement
+    statistics: RolloutStatistics
+    metrics: dict[str, float]
 
 
 class Committer:
@@ -56,6 +79,7 @@ class Committer:
         self._publisher = Publisher(
             tenure.broker, tenure.keys, retain_versions=tenure.plan.settings.retain_versions
         )
+        self._control = read_control(tenure.broker, tenure.keys)
         self._base: Base | None = None
         if head is not None:
             self._base = Base(head.version, head.token, algorithm.export().weights)
@@ -73,6 +97,11 @@ class Committer:
             raise RuntimeError("no version was published")
         return self._head
 
+    @property
+    def control(self) -> Control:
+        """What people ask for, as of the last look or commit."""
+        return self._control
+
     def publish(
         self, settlement: Settlement, statistics: RolloutStatistics, metrics: dict[str, float]
     ) -> None:
@@ -88,17 +117,35 @@ class Committer:
             CommitRefusedError: What is committed is not what this session started from.
             BrokerError: The broker cannot be used.
         """
-        tenure, old = self._tenure, self._head
+        export, state = self._algorithm.export(), self._algorithm.state()
+        self.publish_as(Publication(export, state, settlement, statistics, metrics), self.prune)
+
+    def publish_as(
+        self, publication: Publication, complete: Callable[[Commit, Control], Commit]
+    ) -> None:
+        """Commit `publication` as the next version, whatever the algorithm is.
+
+        Args:
+            publication: What it consists of.
+            complete: From the commit without pruning and the control to what is carried out; asked
+                again if the control was changed meanwhile. What it raises ends the attempt.
+
+        Raises:
+            FencedError: As for `publish`.
+            CommitRefusedError: Likewise.
+            BrokerError: Likewise.
+        """
+        tenure, old, settlement = self._tenure, self._head, publication.settlement
         version = old.version + 1 if old else 1
-        metrics = {**metrics, **statistics.metrics()}
+        metrics = {**publication.metrics, **publication.statistics.metrics()}
         metrics["time/total_timesteps"] = float(settlement.counts.steps)
         now_ms = tenure.clock.wall_ms()
         checkpoint = tenure.keys.checkpoint(version, tenure.token)
         ttl_s = int(tenure.plan.settings.stage_ttl_s)
-        state = self._algorithm.state()
-        stage_checkpoint(tenure.broker, checkpoint, state, statistics, ttl_s=ttl_s)
-        export = self._algorithm.export()
-        staged = self._stage_model(export, version, settlement, metrics, now_ms)
+        stage_checkpoint(
+            tenure.broker, checkpoint, publication.state, publication.statistics, ttl_s=ttl_s
+        )
+        staged = self._stage_model(publication.export, version, settlement, metrics, now_ms)
         deleted = self._delete(settlement)
         head = Head(
             version=version,
@@ -112,17 +159,14 @@ class Committer:
             updated_ms=now_ms,
         )
         record = {"version": version, "time_ms": now_ms, "metrics": metrics}
-        notice = {"version": version, "token": tenure.token, "lineage": tenure.plan.lineage}
-        self._commit(
-            settlement,
-            head,
-            deleted,
+        work = replace(
+            self._work(settlement, head, deleted),
             staged=(staged.key, checkpoint),
-            pruned=self._pruned_keys(staged.pruned),
             metrics=msgspec.json.encode(record),
-            notice=msgspec.json.encode(notice),
+            notice=_notice(head),
         )
-        self._base = Base(version, tenure.token, export.weights)
+        self._commit(work, complete)
+        self._base = Base(version, tenure.token, publication.export.weights)
         self._tell(settlement, metrics)
 
     def _stage_model(
@@ -163,7 +207,17 @@ class Committer:
             retained=len(self._tail),
             updated_ms=self._tenure.clock.wall_ms(),
         )
-        self._commit(settlement, head, deleted)
+        self._commit(self._work(settlement, head, deleted))
+
+    def look_at_control(self) -> Control:
+        """What people ask for, read anew; commits prune accordingly.
+
+        Raises:
+            WireFormatError: If it does not decode.
+            BrokerError: The broker cannot be used.
+        """
+        self._control = read_control(self._tenure.broker, self._tenure.keys)
+        return self._control
 
     def _delete(self, settlement: Settlement) -> list[str]:
         """What leaves the stream: all that is settled, less what the replay buffer keeps."""
@@ -185,30 +239,9 @@ class Committer:
             policy_lag_max=int(metrics.get("policy/lag_max", 0)),
         )
 
-    def _pruned_keys(self, pruned: tuple[ManifestEntry, ...]) -> tuple[str, ...]:
-        keys = self._tenure.keys
-        return tuple(
-            key
-            for entry in pruned
-            for key in (
-                keys.model(entry.version, entry.token),
-                keys.checkpoint(entry.version, entry.token),
-            )
-        )
-
-    def _commit(
-        self,
-        settlement: Settlement,
-        head: Head,
-        deleted: list[str],
-        *,
-        staged: tuple[str, ...] = (),
-        pruned: tuple[str, ...] = (),
-        metrics: bytes = b"",
-        notice: bytes = b"",
-    ) -> None:
+    def _work(self, settlement: Settlement, head: Head, deleted: list[str]) -> Commit:
         old = self._head
-        work = Commit(
+        return Commit(
             commit_id=new_commit_id(),
             token=self._tenure.token,
             expect_version=old.version if old else 0,
@@ -216,25 +249,44 @@ class Committer:
             expect_commit=old.commit if old else "",
             expect_server=self._tenure.server,
             head=head,
-            staged=staged,
             settled=settlement.entry_ids,
             refusals=settlement.refusals,
             deleted=deleted,
             watermarks=settlement.watermarks,
-            pruned=pruned,
-            metrics=metrics,
-            notice=notice,
         )
-        result = self._intake.settle(
-            lambda: self._commit_until_answered(work), settlement.entry_ids
+
+    def prune(self, work: Commit, control: Control) -> Commit:
+        """`work`, whose head lists all versions, with those pruned that `control` does not name."""
+        head = work.head
+        if head is None:
+            return work
+        count = self._tenure.plan.settings.retain_versions
+        retention = retain(head.manifest, count, control.protected)
+        return replace(
+            work,
+            head=replace(head, manifest=retention.manifest),
+            pruned=_pruned_keys(self._tenure.keys, retention),
+            expect_control=control.revision,
         )
-        self._head = replace(head, commit=work.commit_id)
+
+    def _commit(
+        self, draft: Commit, complete: Callable[[Commit, Control], Commit] | None = None
+    ) -> None:
+        """Carry `draft` out, completed by what the control says if it depends on that."""
+        work, result = self._intake.settle(
+            lambda: self._commit_until_answered(draft, complete), draft.settled
+        )
+        if work.head is not None:
+            self._head = replace(work.head, commit=work.commit_id)
         # A stream that is never idle must not hide what a paused worker took under our name.
         self._intake.look_for_forgotten(result.pending)
 
-    def _commit_until_answered(self, work: Commit) -> CommitResult:
+    def _commit_until_answered(
+        self, draft: Commit, complete: Callable[[Commit, Control], Commit] | None
+    ) -> tuple[Commit, CommitResult]:
         """Repeat a commit whose reply was lost: the broker recognises it by its id."""
         tenure = self._tenure
+        work = complete(draft, self._control) if complete else draft
         while True:
             try:
                 result = commit(tenure.broker, tenure.keys, work)
@@ -244,8 +296,25 @@ class Committer:
                     raise
                 tenure.pause(RETRY_S)
                 continue
+            except CommitRefusedError as error:
+                if error.reason != "CONTROL" or complete is None:
+                    raise
+                work = complete(draft, self.look_at_control())
+                continue
             self._log.set("worker.commit", "answered", level=logging.DEBUG)
-            return result
+            return work, result
+
+
+def _pruned_keys(keys: ClientKeys, retention: Retention) -> tuple[str, ...]:
+    models = [keys.model(entry.version, entry.token) for entry in retention.pruned]
+    without = (*retention.pruned, *retention.bare)
+    return (*models, *(keys.checkpoint(entry.version, entry.token) for entry in without))
+
+
+def _notice(head: Head) -> bytes:
+    """What subscribers are told of a new version."""
+    said = {"version": head.version, "token": head.token, "lineage": head.lineage}
+    return msgspec.json.encode(said)
 
 
 def _rounded(value: float | None) -> str:

@@ -38,7 +38,7 @@ class Health:
         self._lease = lease
         self._renew_s = renew_s
         self._clock = clock
-        self._state = "starting"
+        self._state, self._detail = "starting", ""
         self._wake = threading.Event()
         self._stop = False
         self._log = StateLog(logger, client=keys.client)
@@ -50,10 +50,10 @@ class Health:
         """Begin to renew."""
         self._thread.start()
 
-    def set_state(self, state: str) -> None:
-        """Say what the worker does; reported at once if it is news."""
-        if state != self._state:
-            self._state = state
+    def set_state(self, state: str, detail: str = "") -> None:
+        """Say what the worker does, and why; reported at once if it is news."""
+        if (state, detail) != (self._state, self._detail):
+            self._state, self._detail = state, detail
             self._wake.set()
 
     def stop(self) -> None:
@@ -69,7 +69,14 @@ class Health:
                 if not self._lease.renew():
                     self.lost.set()
                     return
-                report_state(self._broker, self._keys, self._state, self._clock, self._lease.token)
+                report_state(
+                    self._broker,
+                    self._keys,
+                    self._state,
+                    self._clock,
+                    self._lease.token,
+                    self._detail,
+                )
                 self._log.set("worker.lease", "held", level=logging.DEBUG)
             except BrokerError as error:
                 self._log.set("worker.lease", "not_renewed", error=error)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import torch
 
-from rl4sys_stream.algorithms.base import Algorithm
+from rl4sys_stream.algorithms.base import Algorithm, PolicyExport
 from rl4sys_stream.algorithms.registry import make_algorithm
 from rl4sys_stream.broker.connection import Broker, BrokerAddress
 from rl4sys_stream.broker.head import Counts, Head, read_head
@@ -36,12 +36,15 @@ from rl4sys_stream.errors import (
     StreamError,
     UnknownVersionError,
 )
+from rl4sys_stream.model_store.subscriber import ModelSubscriber
 from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.worker.checkpoint import read_checkpoint
 from rl4sys_stream.worker.committer import Committer
+from rl4sys_stream.worker.gate import Evidence
 from rl4sys_stream.worker.health import Health, report_state
 from rl4sys_stream.worker.intake import Intake
 from rl4sys_stream.worker.isolation import Attempts
+from rl4sys_stream.worker.obedience import Obedience
 from rl4sys_stream.worker.plan import WorkerPlan, make_plan, record_plan
 from rl4sys_stream.worker.retained import RetainedTail
 from rl4sys_stream.worker.session import Session
@@ -229,9 +232,7 @@ class Worker:
         head = read_head(self._broker, self._keys)
         statistics = RolloutStatistics()
         if head is not None:
-            with self._belonging_to(head):
-                state, statistics = read_checkpoint(self._broker, head.checkpoint)
-            algorithm.load_state(state)
+            statistics = self._continue(algorithm, head)
         log_event(
             logger,
             logging.INFO,
@@ -253,12 +254,15 @@ class Worker:
         intake = _make_intake(stream, plan)
         with self._belonging_to(head):
             ledgers = self._read_ledgers(head)
+        evidence = Evidence()
+        gated = plan.settings.promotion_margin is not None
         books = Books(
             ledgers,
             head.counts if head else Counts(),
             lineage_epoch=plan.lineage_epoch,
             max_policy_lag=plan.settings.max_policy_lag if plan.on_policy else None,
             rescan=intake.rescan,
+            witness=evidence.witness if gated else None,
         )
         tenure = Tenure(
             broker=self._broker,
@@ -274,10 +278,23 @@ class Worker:
         )
         tail = self._retained_tail(plan, algorithm, head, stream, books)
         committer = Committer(tenure, algorithm, head, intake, tail)
+        obedience = Obedience(tenure, committer, evidence)
         try:
-            Session(tenure, algorithm, committer, statistics, books, intake).run()
+            Session(tenure, algorithm, committer, statistics, books, intake, obedience).run()
         finally:
             reader.close()
+
+    def _continue(self, algorithm: Algorithm, head: Head) -> RolloutStatistics:
+        """Put `algorithm` into the state of `head`; the statistics that belong to it."""
+        if not head.checkpoint:  # it was imported, as a policy alone
+            with self._belonging_to(head):
+                model = ModelSubscriber(self._broker, self._keys).read(head.version)
+            algorithm.load_policy(PolicyExport(model.weights, model.extras))
+            return RolloutStatistics()
+        with self._belonging_to(head):
+            state, statistics = read_checkpoint(self._broker, head.checkpoint)
+        algorithm.load_state(state)
+        return statistics
 
     def _retained_tail(
         self,

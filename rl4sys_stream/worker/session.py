@@ -14,6 +14,8 @@ from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.worker.committer import Committer
 from rl4sys_stream.worker.intake import Intake
 from rl4sys_stream.worker.isolation import ends_a_process, find_culprits
+from rl4sys_stream.worker.obedience import Obedience
+from rl4sys_stream.worker.rollback import roll_back
 from rl4sys_stream.worker.settlement import Accepted, Books, Settlement
 from rl4sys_stream.worker.statistics import RolloutStatistics
 from rl4sys_stream.worker.tenure import Tenure
@@ -44,6 +46,7 @@ class Session:
         statistics: RolloutStatistics,
         books: Books,
         intake: Intake,
+        obedience: Obedience,
     ) -> None:
         """Continue what is committed with an `algorithm` in exactly that state.
 
@@ -54,6 +57,7 @@ class Session:
             statistics: From the same checkpoint.
             books: Over the committed ledgers.
             intake: Started by `run`.
+            obedience: Looks at what people ask for.
         """
         self._tenure = tenure
         self._algorithm = algorithm
@@ -61,6 +65,8 @@ class Session:
         self._statistics = statistics
         self._books = books
         self._intake = intake
+        self._obedience = obedience
+        self._over = False
         self._observed_steps = self._observed_lag = 0
         self._wanted_steps: float | None = None
         self._failed_updates = 0
@@ -70,7 +76,7 @@ class Session:
         self._log = StateLog(logger, client=tenure.keys.client)
 
     def run(self) -> None:
-        """Work until asked to stop.
+        """Work until asked to stop, or until another version than this algorithm's is the head.
 
         Raises:
             FencedError: A newer worker owns the client.
@@ -84,16 +90,18 @@ class Session:
             self._committer.publish(Settlement(), self._statistics, {})
         self._intake.start()
         try:
-            while not self._tenure.stopping():
+            while not self._tenure.stopping() and not self._over:
                 self._step()
         finally:
             self._intake.stop()
-        if self._books.unsettled:
+        if self._books.unsettled and not self._over:
             self._settle_refused()
 
     def _step(self) -> None:
         if self._tenure.health.lost.is_set():
             raise FencedError(f"{self._tenure.keys.client}: a newer worker holds the lease")
+        if self._obeys():
+            return
         candidate = self._intake.take(TAKE_TIMEOUT_S)
         if candidate is not None:
             for accepted in self._books.accept(candidate, self._committer.head):
@@ -107,6 +115,24 @@ class Session:
             self._train()
         elif self._refusals_due():
             self._settle_refused()
+
+    def _obeys(self) -> bool:
+        """Whether what people ask for leaves nothing else to do just now."""
+        control = self._obedience.look()
+        if control.request is not None:
+            if self._books.unsettled:
+                self._settle_refused()
+            self._over = roll_back(
+                self._tenure, self._algorithm, self._committer, self._statistics, control.request
+            )
+            self._committer.look_at_control()
+            return True
+        pause = self._obedience.pause(control)
+        if pause is not None:
+            # What comes in stays pending: taken in now, it would be dropped for its age.
+            self._tenure.health.set_state("paused", str(pause))
+            self._tenure.pause(TAKE_TIMEOUT_S)
+        return pause is not None
 
     def _observe(self, accepted: Accepted) -> None:
         self._algorithm.observe(Sample(accepted.trajectory, accepted.lag))

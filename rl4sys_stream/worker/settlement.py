@@ -106,6 +106,7 @@ class Books:
         lineage_epoch: int,
         max_policy_lag: int | None,
         rescan: Callable[[str], list[Candidate]],
+        witness: Callable[[str, Trajectory], None] | None = None,
     ) -> None:
         """Continue the committed state.
 
@@ -116,12 +117,14 @@ class Books:
             max_policy_lag: Older trajectories are dropped, and those whose age cannot be told;
                 None uses whatever comes, as learning from a replay buffer can.
             rescan: Reads the pending list again; gives out all that is older than an entry.
+            witness: Told of each trajectory once, also of one that is dropped for its age.
         """
         self._ledgers = {agent_id: AgentLedger(record) for agent_id, record in ledgers.items()}
         self._totals = _Totals.of(counts)
         self._lineage_epoch = lineage_epoch
         self._max_policy_lag = max_policy_lag
         self._rescan = rescan
+        self._witness = witness
         self._scanned: dict[str, int] = {}
         self._held: dict[str, set[int]] = {}
         self._floors: dict[str, int] = {}
@@ -236,6 +239,8 @@ class Books:
             self._refuse(candidate, address)
             self._settle(candidate, address, Outcome.QUARANTINED)
             return []
+        if self._witness is not None:
+            self._witness(address.agent_id, trajectory)
         lag, known = policy_lag(head, self._lineage_epoch, trajectory.behavior)
         limit = self._max_policy_lag
         if limit is not None and (not known or lag > limit):

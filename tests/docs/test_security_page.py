@@ -71,6 +71,7 @@ def test_the_user_of_the_page_is_enough_for_an_agent_and_for_nothing_else() -> N
                 ("HGETALL", world.keys.checkpoint(1, "1:worker")),
                 ("HSET", world.keys.head, "version", 2),
                 ("HSET", world.keys.seq, agent.agent_id, "{}"),
+                ("HSET", world.keys.control, "rules", "[]"),
                 ("XLEN", "rl4sys:{other}:traj"),
             ):
                 with pytest.raises(BrokerAuthError, match="its ACL must let that user do it"):

@@ -5,8 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from rl4sys_stream.broker.audit import balance_agent
+from rl4sys_stream.broker.control import (
+    Control,
+    Promotion,
+    RollbackRequest,
+    Rule,
+    Selection,
+    control_fields,
+    parse_control,
+)
 from rl4sys_stream.broker.embedded import EmbeddedServer
 from rl4sys_stream.broker.head import Counts, Head, ManifestEntry, head_fields, parse_head
 from rl4sys_stream.broker.ledger import AgentLedger, LedgerRecord, Outcome, parse_ledgers
@@ -27,8 +37,11 @@ from rl4sys_stream.config import (
     WorkerSettings,
 )
 from rl4sys_stream.dispatcher.report import DispatcherReport, parse_dispatchers
-from rl4sys_stream.errors import ConfigError, UnknownVersionError, WireFormatError
+from rl4sys_stream.errors import ConfigError, UnknownVersionError, WireError, WireFormatError
+from rl4sys_stream.exchange.npz import decode_npz, encode_npz
+from rl4sys_stream.exchange.package import ModelPackage, Origin
 from rl4sys_stream.model_store.subscriber import plan_reads
+from rl4sys_stream.policy.extras import BehaviorExtras
 from rl4sys_stream.spaces import (
     Box,
     Dict,
@@ -37,6 +50,7 @@ from rl4sys_stream.spaces import (
     MultiDiscrete,
     Tuple,
 )
+from rl4sys_stream.wire.snapshot import Weights
 from tests.fuzz.containers import pack, unpack
 from tests.fuzz.target import Target
 
@@ -157,6 +171,39 @@ def _metrics() -> tuple[bytes, ...]:
     return (pack(((b"m", msgspec.json.encode(record)),)),)
 
 
+# -- control, and models as files ------------------------------------------------------------------
+
+
+def _decode_control(data: bytes) -> None:
+    fields = dict(unpack(data))
+    control = parse_control(fields)
+    control.directive("host-7-ab")
+    again = {name.encode(): value for name, value in control_fields(control).items()}
+    if parse_control(again) != control:
+        raise AssertionError("a control does not survive its own encoding")
+
+
+def _controls() -> tuple[bytes, ...]:
+    control = Control(
+        revision="ab",
+        salt="cd",
+        rules=(
+            Rule(rule_id="1", action="fallback", agents=Selection("sick-*")),
+            Rule(rule_id="2", action="pin", agents=Selection("", 10.0), version=3, token="1:ab"),
+        ),
+        promoted=Promotion(version=3, token="1:ab", reason="good", by="a@b", time_ms=NOW_MS),
+        request=RollbackRequest(request_id="3", version=2, token="1:ab"),
+    )
+    stored = [(name.encode(), value) for name, value in control_fields(control).items()]
+    return (pack(stored), pack(()))
+
+
+def _archives() -> tuple[bytes, ...]:
+    weights = Weights.from_tensors({"pi.0.weight": np.ones((3, 2), np.float32)})
+    origin = Origin(client="c", version=1, token="1:ab", lineage="l")
+    return (encode_npz(ModelPackage(weights, BehaviorExtras(), SPEC, {}, origin)),)
+
+
 # -- registration --------------------------------------------------------------------------------
 
 
@@ -208,6 +255,8 @@ BROKER_TARGETS = (
     Target("heartbeat", _decode_heartbeats, WireFormatError, _heartbeats(), fields=True),
     Target("worker_report", parse_worker_report, WireFormatError, _worker_reports()),
     Target("dispatcher_report", _decode_dispatchers, WireFormatError, _dispatchers(), fields=True),
+    Target("control", _decode_control, WireFormatError, _controls(), honest=2, fields=True),
+    Target("model_archive", decode_npz, (WireError, ConfigError), _archives()),
     Target("metrics", _decode_metrics, WireFormatError, _metrics(), fields=True),
     Target(
         "registration",

@@ -2,8 +2,8 @@
 -- Settle stream entries and, in the same instant, make a staged version the head.
 --
 -- keys:   1 fence        2 head        3 traj (stream)        4 seq        5 quarantine (stream)
---         6 metrics (stream)
---         7…             n_staged keys that were staged with an expiry (model, checkpoint)
+--         6 metrics (stream)   7 control   8 control-log (stream)
+--         9…             n_staged keys that were staged with an expiry (model, checkpoint)
 --         the rest       keys of pruned versions, which get an expiry
 -- input:  1 token            mine; must equal the fence
 --         2 group            consumer group of the stream
@@ -17,19 +17,23 @@
 --         9 grace_s          expiry of pruned versions: an agent may be in the middle of reading
 --         10 channel, 11 notice ('' = none)      12 metrics as JSON ('' = none)
 --         13 quarantine_max  entries that the quarantine keeps
---         14 n, then n field-value pairs of head
+--         14 expect_control  the change of control that the pruned keys follow from ('' = there was
+--                            none, '*' = whichever it is)
+--         15 record as JSON for the control-log ('' = none)      16 entries that it keeps
+--         17 n, then n field-value pairs of head
 --            n, then n field-value pairs of seq
 --            n, then n pairs (entry id, reason) that go to the quarantine (they are settled, too)
 --            n, then n ids to settle, in stream order
 --            n, then n ids to delete from the stream
+--            n, then n field-value pairs of control
 -- output: {0 done | 1 was done before, number of entries still pending}
--- errors: FENCED, STALE, NOSTAGE, NOTPENDING, BADARGS, BADTYPE; nothing was written
+-- errors: FENCED, STALE, CONTROL, NOSTAGE, NOTPENDING, BADARGS, BADTYPE; nothing was written
 -- why atomic: an entry is trained exactly when the version that it changed is the head. A script
 --         has no rollback, so every check comes before the first write; and acknowledging comes
 --         first among the writes.
 -- why allow-oom: a commit is what empties a full broker; the first version settles nothing, and
 --         without it nothing is ever settled.
-local at = 14
+local at = 17
 local function take(width)
   local count = tonumber(ARGV[at])
   local first = at + 1
@@ -44,7 +48,7 @@ local function pending()
 end
 
 -- A write to a key of another type would fail when the entries are acknowledged already.
-local types = {[2] = 'hash', [4] = 'hash', [5] = 'stream', [6] = 'stream'}
+local types = {[2] = 'hash', [4] = 'hash', [5] = 'stream', [6] = 'stream', [7] = 'hash', [8] = 'stream'}
 for i, expected in pairs(types) do
   local found = redis.call('TYPE', KEYS[i]).ok
   if found ~= 'none' and found ~= expected then
@@ -52,7 +56,7 @@ for i, expected in pairs(types) do
   end
 end
 -- So would one to a stream that somebody gave the last id that there is.
-for i = 5, 6 do
+for _, i in ipairs({5, 6, 8}) do
   local info = redis.pcall('XINFO', 'STREAM', KEYS[i])
   for j = 1, #info, 2 do
     if info[j] == 'last-generated-id' and string.find(info[j + 1], '^18446744073709551615%-') then
@@ -86,8 +90,12 @@ if ARGV[7] ~= '' then
     end
   end
 end
+-- What is pruned follows from what people have named; a version that was named since stays.
+if ARGV[14] ~= '*' and (redis.call('HGET', KEYS[7], 'revision') or '') ~= ARGV[14] then
+  return redis.error_reply('CONTROL what is asked of the worker was changed')
+end
 local n_staged = tonumber(ARGV[8])
-for i = 7, 6 + n_staged do
+for i = 9, 8 + n_staged do
   if redis.call('EXISTS', KEYS[i]) == 0 then
     return redis.error_reply('NOSTAGE ' .. KEYS[i] .. ' is gone')
   end
@@ -97,8 +105,9 @@ local seq_first, seq_last = take(2)
 local bad_first, bad_last = take(2)
 local ack_first, ack_last = take(1)
 local del_first, del_last = take(1)
-if del_last ~= #ARGV then
-  return redis.error_reply('BADARGS ' .. #ARGV .. ' arguments, expected ' .. del_last)
+local control_first, control_last = take(2)
+if control_last ~= #ARGV then
+  return redis.error_reply('BADARGS ' .. #ARGV .. ' arguments, expected ' .. control_last)
 end
 
 -- Membership in the pending list decides whether an entry may be settled, not a high-water id: a
@@ -178,8 +187,13 @@ redis.call('HSET', KEYS[2], unpack(fields))
 for i = seq_first, seq_last, 1000 do
   redis.call('HSET', KEYS[4], unpack(ARGV, i, math.min(i + 999, seq_last)))
 end
-for i = 7, 6 + n_staged do redis.call('PERSIST', KEYS[i]) end
-for i = 7 + n_staged, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[9]) end
+for i = 9, 8 + n_staged do redis.call('PERSIST', KEYS[i]) end
+-- One that lies beside a version which stays is pruned again by each commit: once is enough.
+for i = 9 + n_staged, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[9], 'NX') end
+if control_last >= control_first then
+  redis.call('HSET', KEYS[7], unpack(ARGV, control_first, control_last))
+end
+if ARGV[15] ~= '' then redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[16], '*', 'r', ARGV[15]) end
 if ARGV[12] ~= '' then
   redis.call('XADD', KEYS[6], 'MAXLEN', '~', '10000', '*', 'm', ARGV[12])
 end

@@ -7,10 +7,13 @@ import pytest
 
 from rl4sys_stream.broker.commit import CommitResult, Refusal
 from rl4sys_stream.broker.connection import Broker, BrokerAddress, Subscription
+from rl4sys_stream.broker.control import Control, Selection, read_control
+from rl4sys_stream.broker.control_log import ControlRecord, read_control_log
 from rl4sys_stream.broker.head import read_head
 from rl4sys_stream.broker.keys import GROUP, ClientKeys
 from rl4sys_stream.broker.lease import Lease
 from rl4sys_stream.broker.scripts import run_script
+from rl4sys_stream.broker.steering import Cause, revised, stop
 from rl4sys_stream.errors import (
     BrokerError,
     BrokerFullError,
@@ -111,15 +114,18 @@ def test_arguments_that_do_not_add_up_write_nothing(bench):
     """A caller of another version must not be half understood."""
     keys = bench.keys
     names = [keys.fence, keys.head, keys.traj, keys.seq, keys.quarantine, keys.metrics]
+    names += [keys.control, keys.control_log]
     before = dump(bench.broker, keys)
-    fixed = [bench.lease.token, GROUP, "id", 0, "", 0, 60, keys.updates, "", "", 10]
-    for tail in ([0, 0, 0, 0, 0, "more"], [0, 0, 0, 0, 1], [5, "a", "b", 0, 0, 0, 0], ["x"], []):
+    fixed = [bench.lease.token, GROUP, "id", 0, "", "", "", 0, 60, keys.updates, "", "", 10]
+    fixed += ["*", "", 10]
+    whole = [0, 0, 0, 0, 0, 0]
+    for tail in ([*whole, "more"], [*whole[1:], 1], [5, "a", "b", *whole[1:]], ["x"], []):
         with pytest.raises(BrokerError):
             run_script(bench.broker, "commit", names, [*fixed, *tail])
     assert dump(bench.broker, keys) == before
 
 
-@pytest.mark.parametrize("name", ["head", "seq", "quarantine", "metrics"])
+@pytest.mark.parametrize("name", ["head", "seq", "quarantine", "metrics", "control", "control_log"])
 def test_a_key_of_another_type_is_found_before_anything_is_written(bench, name):
     """A script has no rollback: an error after the acknowledgement would lose the entries."""
     ids = bench.deliver(2)
@@ -339,3 +345,73 @@ def test_a_row_of_the_quarantine_has_64_kib_and_says_first_whose_it_is(bench):
     assert [fields[name] for name in kept[:13]] == [b"x" * 5000] * 13
     assert int(fields[b"fields_left_out"]) == 201 - len(kept)
     assert 65_000 < sum(len(name) + len(value) for name, value in fields.items()) < 65_536 + 200
+
+
+def steered(bench: Bench) -> Control:
+    """The control after somebody has changed it."""
+    stop(bench.broker, bench.keys, Selection(), Cause("alice@ops", 1, "test"))
+    return read_control(bench.broker, bench.keys)
+
+
+@pytest.mark.parametrize("expected", ["", "another"])
+def test_a_commit_that_prunes_by_an_older_control_writes_nothing(bench, expected):
+    """What was named since must not be pruned; the worker looks again, and needs no new update."""
+    first = bench.work(1)
+    bench.commit(replace(first, expect_control=""))
+    control = steered(bench)
+    work = replace(bench.work(2, bench.deliver(2)), pruned=first.staged, expect_control=expected)
+    bench.refused(work, "CONTROL")
+    again = replace(work, expect_control=control.revision)
+    assert not bench.commit(again).repeated
+    assert bench.commit(replace(work, expect_control="whatever")).repeated, "known by its id"
+
+
+def test_a_commit_changes_the_control_and_writes_that_down(bench):
+    """In the same instant as the version that answers it."""
+    control = steered(bench)
+    after = revised(replace(control, rules=()))
+    record = ControlRecord(what="rolled back", time_ms=7, version=1)
+    work = replace(bench.work(1), expect_control=control.revision, control=after, record=record)
+    bench.commit(work)
+    assert read_control(bench.broker, bench.keys) == after
+    assert read_control_log(bench.broker, bench.keys)[-1] == record
+    bench.commit(work)
+    assert len(read_control_log(bench.broker, bench.keys)) == 2, "a repetition writes nothing"
+
+
+def test_what_is_pruned_again_does_not_live_longer_for_it(bench):
+    """A checkpoint beside a version that stays is named by each commit."""
+    first = bench.work(1)
+    bench.commit(first)
+    checkpoint = first.staged[1]
+    bench.commit(replace(bench.work(2), pruned=(checkpoint,)))
+    bench.broker.call("EXPIRE", checkpoint, 5)
+    bench.commit(replace(bench.work(3), pruned=(checkpoint,)))
+    assert 0 < bench.broker.call("TTL", checkpoint) <= 5
+
+
+def test_a_change_of_the_control_is_refused_where_its_ground_has_gone(bench):
+    """Each time before anything is written: a raced revision, a fence, a version, a checkpoint."""
+    keys = bench.keys
+    bench.commit(bench.work(1))
+    control = steered(bench)
+    names = [keys.control, keys.control_log, keys.head, keys.fence]
+    before = dump(bench.broker, keys)
+    token, revision = bench.lease.token, control.revision
+    for word, more, arguments in (
+        ("RACED", [], ["older", "{}", 10, keys.updates, "n", "", 0, 0]),
+        ("FENCED", [], [revision, "{}", 10, keys.updates, "n", "9:z", 0, 0]),
+        ("UNKNOWN", [], [revision, "{}", 10, keys.updates, "n", "", 0, 1, 7, token]),
+        ("UNKNOWN", [], [revision, "{}", 10, keys.updates, "n", "", 0, 1, 1, "9:z"]),
+        (
+            "NOCHECKPOINT",
+            [keys.checkpoint(9, token)],
+            [revision, "{}", 10, keys.updates, "n", "", 0, 0],
+        ),
+    ):
+        with pytest.raises(BrokerError, match=f"refused: {word} "):
+            run_script(bench.broker, "control", [*names, *more], arguments)
+    assert dump(bench.broker, keys) == before
+    bench.broker.call("SET", keys.control_log, "oops")
+    with pytest.raises(KeyTypeError, match="control-log is a string"):
+        steered(bench)

@@ -10,6 +10,7 @@ from rl4sys_stream.broker.head import Head, ManifestEntry, head_fields, read_hea
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.errors import DigestError, UnknownVersionError, WireError
 from rl4sys_stream.model_store.publisher import Base, Provenance, Publisher
+from rl4sys_stream.model_store.retention import retain
 from rl4sys_stream.model_store.subscriber import Model, ModelSubscriber
 from rl4sys_stream.policy.extras import BehaviorExtras, ObservationNormalization
 from rl4sys_stream.wire.snapshot import Weights, encode_snapshot
@@ -28,6 +29,7 @@ class Walk:
     retain: int = 4
     step: float = 1e-3
     token: str = "1:a"
+    protected: frozenset[tuple[int, str]] = frozenset()
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     weights: Weights | None = None
     base: Base | None = None
@@ -64,9 +66,10 @@ class Walk:
             wall_ms=0,
             ttl_s=600,
         )
-        for entry in staged.pruned:
+        kept = retain(staged.manifest, self.retain, self.protected)
+        for entry in kept.pruned:
             self.broker.unlink(self.keys.model(entry.version, entry.token))
-        head = Head(version, self.token, "line", staged.key, "", staged.manifest)
+        head = Head(version, self.token, "line", staged.key, "", kept.manifest)
         self.broker.hash_set(self.keys.head, head_fields(head))
         self.base = Base(version, self.token, self.weights)
         self.published[version, self.token] = (self.weights, extras.to_bytes())
@@ -271,6 +274,30 @@ def test_an_old_version_is_read_until_it_is_pruned(walk, subscriber):
     walk.check(subscriber.read(first))
     with pytest.raises(UnknownVersionError, match=f"retained versions: {first}…20"):
         subscriber.read(first - 1)
+
+
+def test_a_protected_version_stays_readable_however_many_follow(walk, subscriber):
+    """With the way to it, and nothing else; and from it a reader finds the newest again."""
+    for _ in range(3):
+        walk.publish()
+    walk.protected = frozenset({(2, "1:a")})
+    held = walk.check(subscriber.hold(2, "1:a", None))
+    head = walk.publish()
+    for _ in range(39):
+        head = walk.publish()
+        assert len(head.manifest) <= 2 + 3 * walk.retain
+        assert subscriber.hold(2, "1:a", held) is None
+        walk.check(subscriber.read(2))
+        assert walk.check(subscriber.refresh(held)).after_loss is False
+        walk.check(subscriber.hold(2, "1:a", walk.check(subscriber.refresh(None))))
+    assert [entry.version for entry in head.manifest[:2]] == [1, 2]
+    assert head.manifest[2].version > 20
+    with pytest.raises(UnknownVersionError, match=r"no version 9; retained versions: 1…2, \d+…43"):
+        subscriber.read(9)
+    with pytest.raises(UnknownVersionError, match="that of 1:a, not of 9:z"):
+        subscriber.hold(2, "9:z", held)
+    walk.protected = frozenset()
+    assert walk.publish().manifest[0].version > 20
 
 
 def test_a_head_that_does_not_decode_is_an_error(walk, subscriber):

@@ -83,6 +83,12 @@ class Tally:
         self._sums = state.arrays["sums"].astype(np.float64)
         self._counts = state.arrays["counts"].astype(np.int64)
 
+    def load_policy(self, policy: PolicyExport) -> None:
+        """The biases say what the means were; how often each action was taken is not known."""
+        *_, biases = policy.weights.tensors().values()
+        self._counts[:] = 1
+        self._sums[:] = biases / self._parameters.sharpness
+
     def _steps(self) -> int:
         return sum(len(sample.trajectory.actions) for sample in self._samples)
 

@@ -23,7 +23,7 @@ def all_keys(keys: ClientKeys) -> list[str]:
 def test_all_keys_of_a_client_lie_in_one_cluster_slot(name):
     """Scripts and transactions over them work in a cluster."""
     keys = all_keys(ClientKeys(name))
-    assert len(set(keys)) == len(keys) == 15
+    assert len(set(keys)) == len(keys) == 17
     assert {key_slot(key.encode()) for key in keys} == {key_slot(name.encode())}
 
 
