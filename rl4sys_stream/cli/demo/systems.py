@@ -37,7 +37,10 @@ __all__ = [
 
 CHECKOUT: Final = Path(__file__).resolve().parents[3]
 """Where the examples and their definitions are, if this is a checkout."""
-SYSTEMS: Final[Mapping[str, str]] = {"pg_steer": "examples.pg_steer.demo"}
+SYSTEMS: Final[Mapping[str, str]] = {
+    "batch_sched": "examples.batch_sched.demo",
+    "pg_steer": "examples.pg_steer.demo",
+}
 """Name on the command line -> module of the example."""
 PROGRESS_INTERVAL_S: Final = 2.0
 
