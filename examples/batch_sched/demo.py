@@ -15,7 +15,8 @@ from examples.batch_sched.report import (
     draw_comparison,
     draw_curves,
     markdown,
-    write_json,
+    summarise,
+    write_runs,
 )
 from examples.batch_sched.swf import Trace, read_swf
 from examples.batch_sched.training import CurvePoint, Plan, Training, train
@@ -254,8 +255,9 @@ def _leave(client: DemoClient, results: Results, line: ProgressLine) -> None:
     folder, training = client.folder, results.training
     table = markdown(results)
     (folder.path / "results.md").write_text(table, encoding="utf-8")
-    write_json(folder.path / "results.json", [results])
-    draw_curves(folder.learning_curve, [results])
+    kept = summarise(results)
+    write_runs(folder.path / "results.json", [kept])
+    draw_curves(folder.learning_curve, [kept])
     draw_comparison(folder.path / "comparison.png", results)
     line.say(f"version {training.best.version}, the best on validation windows:\n\n{table}")
     line.say(

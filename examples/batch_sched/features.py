@@ -5,6 +5,8 @@ a user says about a job the request is known to be far too long; what became of 
 jobs says more (Tsafrir, Etsion, Feitelson 2007, IEEE TPDS 18(6)).
 """
 
+import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,38 +48,37 @@ class View:
 def look(cluster: Cluster) -> View:
     """What the agent sees of a cluster's queue."""
     jobs = cluster.queue[:PLACES]
-    trace, count = cluster.trace, len(jobs)
-    waits = cluster.time_s - trace.submit_s[jobs]
-    requests = trace.request_s[jobs]
-    needs = trace.processors[jobs]
-    log_areas = np.log(requests * needs)
+    places, trace, count = np.asarray(jobs), cluster.trace, len(jobs)
+    waits = cluster.time_s - trace.submit_s[places]
+    requests = trace.request_s[places]
+    needs = trace.processors[places]
+    log_requests, log_needs = np.log(requests), np.log(needs)
     observation = np.zeros((PLACES, FEATURES), np.float32)
     mine = observation[:count]
     mine[:, 0] = np.log1p(waits)
-    mine[:, 1] = np.log(requests)
-    mine[:, 2] = np.log(needs)
-    mine[:, 3] = needs <= cluster.free
-    mine[:, 4] = cluster.free / cluster.processors
-    mine[:, 5] = np.log((waits + requests) / np.maximum(requests, SHORTEST_S))
-    mine[:, 6:11] = _users(cluster, jobs)
-    mine[:, 11] = log_areas
+    mine[:, 1] = log_requests
+    mine[:, 2] = log_needs
+    mine[:, 3] = log_requests + log_needs
+    mine[:, 4] = needs <= cluster.free
+    mine[:, 5] = cluster.free / cluster.processors
+    mine[:, 6] = np.log((waits + requests) / np.maximum(requests, SHORTEST_S))
+    mine[:, 7:] = _history(cluster, trace.users[places].tolist())
     mask = np.zeros(PLACES, np.bool_)
     mask[:count] = True
     prior = np.zeros(PLACES, np.float32)
-    prior[:count] = AREA_WEIGHT * log_areas
+    prior[:count] = AREA_WEIGHT * mine[:, 3]
     return View(jobs, observation, mask, prior)
 
 
-def _users(cluster: Cluster, jobs: list[int]) -> list[tuple[float, ...]]:
-    """For each job of its user: mean, max, min log run time of the last, any, share of the queue."""
-    users = cluster.trace.users[jobs].tolist()
-    known: dict[int, tuple[float, ...]] = {}
-    for user in set(users):
-        runs = cluster.trace.run_s[list(cluster.ended.get(user, ()))]
-        share = users.count(user) / len(users)
-        if len(runs):
-            logs = np.log(runs)
-            known[user] = (logs.mean(), logs.max(), logs.min(), 1.0, share)
-        else:
-            known[user] = (0.0, 0.0, 0.0, 0.0, share)
+def _history(cluster: Cluster, users: list[int]) -> list[tuple[float, float, float, bool, float]]:
+    """For each waiting job what is known of its user.
+
+    Mean, longest and shortest log run time of the jobs that ended last, whether there are any, and
+    the user's share of the queue.
+    """
+    runs, known = cluster.trace.run_s, {}
+    for user, waiting in Counter(users).items():
+        logs = [math.log(runs[job]) for job in cluster.ended.get(user, ())] or [0.0]
+        mean, any_ended = sum(logs) / len(logs), user in cluster.ended
+        known[user] = (mean, max(logs), min(logs), any_ended, waiting / len(users))
     return [known[user] for user in users]

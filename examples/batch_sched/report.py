@@ -1,20 +1,32 @@
 """What a run leaves behind: a table, numbers as JSON, and two plots."""
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from matplotlib.figure import Figure
 
 from examples.batch_sched.evaluation import AGENT, Score
 from examples.batch_sched.training import Training
+from rl4sys_stream.errors import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Results", "draw_comparison", "draw_curves", "markdown", "write_json"]
+__all__ = [
+    "Means",
+    "Point",
+    "Results",
+    "Run",
+    "draw_comparison",
+    "draw_curves",
+    "markdown",
+    "read_runs",
+    "summarise",
+    "write_runs",
+]
 
 DPI: Final = 130
 COLOURS: Final = {False: "tab:blue", True: "tab:green"}
@@ -24,7 +36,7 @@ LINES: Final = {"FCFS": "-", "SJF": "--", "SAF": ":"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """One run.
+    """One run, with what became of each held-out window.
 
     Attributes:
         trace: Name of its file.
@@ -59,6 +71,55 @@ class Results:
         return self.agent.geometric_mean / other.geometric_mean
 
 
+class Means(msgspec.Struct, frozen=True):
+    """Mean bounded slowdown over windows, by both means."""
+
+    geometric_mean: float
+    mean: float
+
+
+class Point(msgspec.Struct, frozen=True):
+    """A version's geometric mean over the validation windows, after so many decisions."""
+
+    decisions: int
+    version: int
+    geometric_mean: float
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of a run in a file; see `Results`, of which it has the means.
+
+    Attributes:
+        trace: Name of its file.
+        seed: Of the training.
+        fold: Which third was held out.
+        prior: Whether there was one.
+        decisions: Learned from.
+        windows_played: In which they were made.
+        wall_s: How long it took.
+        best_version: The one that was judged.
+        validation_windows: How many.
+        held_out_windows: How many.
+        held_out: Name -> means, the agent's under "agent".
+        validation: Name of each heuristic -> means.
+        curve: Of the training.
+    """
+
+    trace: str
+    seed: int
+    fold: int
+    prior: bool
+    decisions: int
+    windows_played: int
+    wall_s: float
+    best_version: int
+    validation_windows: int
+    held_out_windows: int
+    held_out: Mapping[str, Means]
+    validation: Mapping[str, Means]
+    curve: tuple[Point, ...]
+
+
 def markdown(results: Results) -> str:
     """The comparison as a table."""
     counted = f"{len(results.agent.slowdowns)} held-out windows"
@@ -69,78 +130,87 @@ def markdown(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_json(path: Path, results: Sequence[Results]) -> None:
-    """All runs; of the scores their means."""
-    data = [
-        {
-            "trace": run.trace,
-            "seed": run.seed,
-            "fold": run.fold,
-            "prior": run.prior,
-            "decisions": run.training.decisions,
-            "windows_played": run.training.windows,
-            "wall_s": round(run.wall_s, 1),
-            "best_version": run.training.best.version,
-            "validation_windows": len(run.training.best.score.slowdowns),
-            "held_out_windows": len(run.agent.slowdowns),
-            "held_out": _means(run.scores),
-            "validation": _means(run.validation),
-            "curve": [
-                [point.decisions, point.version, round(point.score.geometric_mean, 3)]
-                for point in run.training.curve
-            ],
-        }
-        for run in results
-    ]
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+def summarise(results: Results) -> Run:
+    """What is kept of a run."""
+    training = results.training
+    return Run(
+        trace=results.trace,
+        seed=results.seed,
+        fold=results.fold,
+        prior=results.prior,
+        decisions=training.decisions,
+        windows_played=training.windows,
+        wall_s=round(results.wall_s, 1),
+        best_version=training.best.version,
+        validation_windows=len(training.best.score.slowdowns),
+        held_out_windows=len(results.agent.slowdowns),
+        held_out=_means(results.scores),
+        validation=_means(results.validation),
+        curve=tuple(
+            Point(point.decisions, point.version, round(point.score.geometric_mean, 3))
+            for point in training.curve
+        ),
+    )
 
 
-def _means(scores: Iterable[Score]) -> dict[str, dict[str, float]]:
+def _means(scores: Iterable[Score]) -> dict[str, Means]:
     return {
-        score.name: {
-            "geometric_mean": round(score.geometric_mean, 3),
-            "mean": round(score.mean, 3),
-        }
-        for score in scores
+        score.name: Means(round(score.geometric_mean, 3), round(score.mean, 3)) for score in scores
     }
 
 
-def draw_curves(path: Path, results: Sequence[Results]) -> None:
+def write_runs(path: Path, runs: Sequence[Run]) -> None:
+    """Keep runs as JSON."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(runs), indent=1) + b"\n")
+
+
+def read_runs(path: Path) -> list[Run]:
+    """What `write_runs` kept; nothing if there is no such file.
+
+    Raises:
+        ConfigError: If it is something else.
+    """
+    if not path.exists():
+        return []
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Run])
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"{path} holds no runs of batch_sched: {error}; delete it") from error
+
+
+def draw_curves(path: Path, runs: Sequence[Run]) -> None:
     """Validation slowdown over decisions, a line for each run, as a PNG.
 
     Runs that validate on the same windows belong together: a panel for each fold.
     """
-    folds = sorted({run.fold for run in results})
-    figure = Figure(figsize=(1.5 + 4.5 * len(folds), 4.2), layout="constrained")
+    folds = sorted({run.fold for run in runs})
+    figure = Figure(figsize=(2.5 + 4.0 * len(folds), 4.2), layout="constrained")
     panels = figure.subplots(1, len(folds), squeeze=False)[0]
     for axes, fold in zip(panels, folds, strict=True):
-        mine = [run for run in results if run.fold == fold]
-        for run in mine:
-            points = run.training.curve
-            axes.plot(
-                [point.decisions for point in points],
-                [point.score.geometric_mean for point in points],
-                color=COLOURS[run.prior],
-                lw=1.3,
-                alpha=0.85,
-            )
-            best = run.training.best
-            axes.plot(best.decisions, best.score.geometric_mean, "o", color=COLOURS[run.prior])
-        for prior in sorted({run.prior for run in mine}):
-            axes.plot([], [], "-o", color=COLOURS[prior], label=LABELS[prior])
-        for score in mine[0].validation:
-            if score.name in LINES:
-                level, style = score.geometric_mean, LINES[score.name]
-                axes.axhline(level, color="0.35", ls=style, lw=1.2, label=score.name)
-        axes.set_yscale("log")
-        axes.set_xlabel("decisions learned from")
-        axes.set_ylabel("bounded slowdown on validation windows,\ngeometric mean")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
-        if len(folds) > 1:
-            axes.set_title(f"fold {fold}", fontsize=10, loc="left")
-        axes.legend(frameon=False, fontsize=8)
-        _tidy(axes)
+        _draw_fold(axes, [run for run in runs if run.fold == fold])
+        axes.set_title(f"third {fold} of the trace held out", fontsize=10, loc="left")
+    panels[0].set_ylabel("bounded slowdown on validation windows,\ngeometric mean")
+    panels[0].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=DPI)
+
+
+def _draw_fold(axes: "Axes", runs: Sequence[Run]) -> None:
+    for run in runs:
+        colour = COLOURS[run.prior]
+        decisions = [point.decisions for point in run.curve]
+        values = [point.geometric_mean for point in run.curve]
+        axes.plot(decisions, values, color=colour, lw=1.3, alpha=0.85)
+        best = min(run.curve, key=lambda point: point.geometric_mean)
+        axes.plot(best.decisions, best.geometric_mean, "o", color=colour, ms=5)
+    for prior in sorted({run.prior for run in runs}):
+        axes.plot([], [], "-o", color=COLOURS[prior], ms=5, label=LABELS[prior])
+    for name, style in LINES.items():
+        level = runs[0].validation[name].geometric_mean
+        axes.axhline(level, color="0.35", ls=style, lw=1.2, label=name)
+    axes.set_yscale("log")
+    axes.set_xlabel("decisions learned from")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
+    _tidy(axes)
 
 
 def draw_comparison(path: Path, results: Results) -> None:

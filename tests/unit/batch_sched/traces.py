@@ -37,22 +37,19 @@ def small_traces(draw: st.DrawFn, processors: int) -> Trace:
 
 
 def busy_trace(seed: int = 1, days: int = 60) -> Trace:
-    """A working day's rush each day, of many small jobs and some large ones, honestly requested.
+    """A rush each morning, of short and long jobs that are so wide that few run side by side.
 
-    Whoever serves them as they come lets the small ones wait for the large ones.
+    Whoever serves them as they come lets the short ones wait for the long ones.
     """
     rng = np.random.default_rng(seed)
-    submit: list[float] = []
-    for day in range(days):
-        submit += (day * DAY_S + rng.uniform(0, DAY_S / 6, 70)).tolist()
+    submit = np.concatenate([day * DAY_S + rng.uniform(0, DAY_S / 6, 50) for day in range(days)])
     count = len(submit)
-    large = rng.random(count) < 0.25
-    run = np.where(large, rng.uniform(3600, 10_800, count), rng.uniform(20, 300, count))
+    run = np.exp(rng.uniform(np.log(20), np.log(5400), count))
     return Trace(
-        submit_s=np.sort(np.asarray(submit)).round(),
+        submit_s=np.sort(submit).round(),
         run_s=run.round(),
-        request_s=(run * rng.uniform(1.0, 2.0, count)).round(),
-        processors=np.where(large, rng.integers(8, 25, count), rng.integers(1, 9, count)),
+        request_s=(run * rng.uniform(1.0, 1.5, count)).round(),
+        processors=rng.integers(PROCESSORS // 3, PROCESSORS + 1, count),
         users=rng.integers(0, 12, count),
     )
 
