@@ -39,7 +39,7 @@ class Slow:
 
     def fits(self, job: int) -> bool:
         """Whether there is room for it now."""
-        return self.trace.processors[job] <= self.free(self.now, self.trace.run_s)
+        return int(self.trace.processors[job]) <= self.free(self.now, self.trace.run_s)
 
     def possible(self, job: int) -> int:
         """The first second with room for a job by the requests of what runs."""

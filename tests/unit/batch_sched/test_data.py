@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from examples.batch_sched.data import MEMBER, extract, gaia_trace
 from rl4sys_stream.errors import ConfigError
 
 
-def archive(path, name, content):
+def archive(path: Path, name: str, content: bytes) -> Path:
     """An archive with one file."""
     with tarfile.open(path, "w:gz") as files:
         member = tarfile.TarInfo(name)
