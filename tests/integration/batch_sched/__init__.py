@@ -1,0 +1,1 @@
+"""The example batch_sched, on a real broker."""
