@@ -37,7 +37,6 @@ from rl4sys_stream.errors import ExitCode, StreamError
 
 __all__ = ["BatchSchedOptions", "command", "measure", "run"]
 
-EXTRAS: Final = {"matplotlib": "examples"}
 PLAN: Final = Plan()
 MODEL_WAIT_S: Final = 60.0
 
@@ -165,7 +164,7 @@ def run(options: BatchSchedOptions) -> ExitCode:
 
 def measure(options: BatchSchedOptions) -> Results:
     """Train, judge, leave a run folder; see `run` for what is raised."""
-    require_extras(EXTRAS, own=options.system.redis_url is None)
+    require_extras({}, own=options.system.redis_url is None)
     clock = SystemClock()
     line = ProgressLine(clock, plain=options.system.plain)
     task = _make_task(options, line)
