@@ -71,8 +71,10 @@ def _size_lines(runs: Sequence[Run]) -> list[str]:
         f"is the mean of the last {STEADY} versions. *Held out* is the effect of rounding on steps",
         "that the choice of the grid did not see.",
         "",
-        "| run | versions | budget | compact diff | steady | goal | bytes | exact diff "
-        "| snapshot | exact snapshot | held out, median / p95 | regrids |",
+        (
+            "| run | versions | budget | compact diff | steady | goal | bytes | exact diff "
+            "| snapshot | exact snapshot | held out, median / p95 | regrids |"
+        ),
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for run in runs:
@@ -103,8 +105,10 @@ def _speed_lines(speeds: Sequence[Speed]) -> list[str]:
         "Processor time of one thread, the least of many; × is multiples of a memcpy of the model.",
         "Encoding includes rounding; both include the digests.",
         "",
-        "| parameters | memcpy µs | diff / raw | encode µs | decode µs | snapshot enc / dec µs "
-        "| exact enc / dec µs |",
+        (
+            "| parameters | memcpy µs | diff / raw | encode µs | decode µs | snapshot enc / dec µs "
+            "| exact enc / dec µs |"
+        ),
         "|---|---|---|---|---|---|---|",
     ]
     for one in speeds:
