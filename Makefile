@@ -9,6 +9,7 @@
 #   make chaos CHAOS_ARGS="--minutes 3 --faults 40"  a shorter chaos run
 #   make unit PYTEST_ARGS="-k diff -x"  further arguments for pytest
 #   make soak SOAK_ARGS="--minutes 4"   a shorter soak; OUTAGE_ARGS likewise for `make outage`
+#   make bench-models MODELS_ARGS="--parts speed,identity"   a part of the figures of model versions
 #   make bench-learning LEARNING_ARGS="--cases ppo_cartpole --resume"   a part of the comparison
 #   make fuzz FUZZ_ARGS="--seconds 60 --target ledger"   arguments of the fuzz campaign
 
@@ -23,6 +24,7 @@ PYTEST_ARGS ?=
 SOAK_ARGS ?=
 OUTAGE_ARGS ?=
 LEARNING_ARGS ?=
+MODELS_ARGS ?=
 FUZZ_ARGS ?= --seconds 20
 # Two workers suit two cores; learning tests train, so more would only slow each other down.
 PYTEST_WORKERS ?= 2
@@ -37,13 +39,14 @@ export OMP_NUM_THREADS ?= 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test setup lint fmt types imports unit integration fault learn fuzz all-tests \
-	wheel compose-test bench bench-learning outage soak chaos clean
+	wheel compose-test bench bench-learning bench-models outage soak chaos clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 	@echo
 	@echo "verbs: demo test | setup lint fmt types imports unit integration fault learn wheel |"
-	@echo "       compose-test (needs Docker) bench bench-learning outage soak chaos fuzz clean"
+	@echo "       compose-test (needs Docker) bench bench-learning bench-models outage soak"
+	@echo "       chaos fuzz clean"
 
 # Lunar Lander learns through Redis streams: embedded broker, dispatcher, worker, application.
 demo: $(VENV)/.installed-run
@@ -105,6 +108,11 @@ bench: $(VENV)/.installed-dev
 # Steps and seconds until each algorithm has learned, beside Stable-Baselines3; hours for all cases.
 bench-learning: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.learning $(LEARNING_ARGS)
+
+# What a model version costs: bytes in training runs, time of the codec, exactness in three languages,
+# and the time until agents act by it. About an hour; needs g++.
+bench-models: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.models $(MODELS_ARGS)
 
 # The decision path while the broker is away for a minute, twice; then the same with the application
 # killed in between. About 11 minutes.

@@ -68,6 +68,10 @@ FIRST_BITS: Final = 9
 """Steps of a grid, as a power of two, that make up a tensor's typical weight as long as nothing was
 measured: as fine as bfloat16."""
 
+LAST_BITS: Final = 2
+"""The same of the coarsest grid that is taken, whatever the budget: where decisions hardly depend
+on a tensor yet, a coarser one would save next to nothing."""
+
 PROBED_PARAMETERS: Final = 1 << 20
 """Sensitivities are measured of as many tensors at a time that their forward passes together have
 about this many parameters; the others' follow with later versions."""
@@ -288,7 +292,7 @@ class GridChooser:
         parts = list(spans(weights.layout))
         for index in due:
             part = weights.flat[parts[index]]
-            exponent = min(state.exponents[index], _typical_exponent(part))
+            exponent = min(state.exponents[index], _typical_exponent(part) - LAST_BITS)
             flat = weights.flat.copy()
             step = power(exponent)
             flat[parts[index]] = np.rint(part * power(-exponent)) * step
@@ -310,7 +314,7 @@ class _Plan:
         parts = [weights.flat[span] for span in spans(weights.layout)]
         self.exponents = list(state.exponents)
         self._sizes = [len(part) for part in parts]
-        self._coarsest = [min(_typical_exponent(part), MAX_EXPONENT) for part in parts]
+        self._coarsest = [max(_typical_exponent(p) - LAST_BITS, MIN_EXPONENT) for p in parts]
         # A tensor that could not be measured counts as one that does nothing.
         lowest = math.log2(LEAST_EFFECT)
         self._sensitivities = [

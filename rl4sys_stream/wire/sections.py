@@ -9,7 +9,7 @@ came before, so that a section cannot make it allocate.
 """
 
 import struct
-import threading
+from collections import deque
 from typing import Final
 
 import zstandard
@@ -25,21 +25,36 @@ _TINY: Final = 24
 """A zstd frame of fewer bytes than this is never the smaller one by much, and costs its call."""
 
 
-class _Coders(threading.local):
-    """One pair a thread: making them takes longer than coding a small net with them."""
-
-    def __init__(self) -> None:
-        self.compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False)
-        self.decompressor = zstandard.ZstdDecompressor()
+# Made when they are needed and lent to one call at a time: making one takes longer than coding a
+# small net with it, and none may be used by two threads at once. Both ends of a deque are atomic.
+_compressors: Final[deque[zstandard.ZstdCompressor]] = deque()
+_decompressors: Final[deque[zstandard.ZstdDecompressor]] = deque()
 
 
-_coders: Final = _Coders()
+def _compress(raw: bytes | memoryview) -> bytes:
+    try:
+        coder = _compressors.pop()
+    except IndexError:
+        coder = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False)
+    packed = coder.compress(raw)
+    _compressors.append(coder)
+    return packed
+
+
+def _decompress(stored: memoryview, raw_bytes: int) -> bytes:
+    try:
+        coder = _decompressors.pop()
+    except IndexError:
+        coder = zstandard.ZstdDecompressor()
+    raw = coder.decompress(stored, max_output_size=raw_bytes, allow_extra_data=False)
+    _decompressors.append(coder)  # after an error it is not lent again
+    return raw
 
 
 def pack_section(raw: bytes | memoryview) -> bytes:
     """`raw` as a section: compressed where that is smaller."""
     if len(raw) > _TINY:
-        packed = _coders.compressor.compress(raw)
+        packed = _compress(raw)
         if len(packed) < len(raw):
             return _LENGTH.pack(len(packed)) + packed
     return _LENGTH.pack(len(raw)) + bytes(raw)
@@ -92,9 +107,7 @@ def inflate(stored: memoryview, raw_bytes: int, name: str) -> bytes | memoryview
         # An honest encoder's window is below twice its content; zstd would buffer a larger one.
         if frame.window_size > max(2 * raw_bytes, _SMALL_WINDOW):
             raise WireFormatError(f"{name} asks for a window of {frame.window_size} bytes")
-        raw = _coders.decompressor.decompress(
-            stored, max_output_size=raw_bytes, allow_extra_data=False
-        )
+        raw = _decompress(stored, raw_bytes)
     except zstandard.ZstdError as error:
         raise WireFormatError(f"{name} is no zstd frame: {error}") from None
     if len(raw) != raw_bytes:

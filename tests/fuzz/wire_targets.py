@@ -3,13 +3,17 @@
 import struct
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import xxhash
 
 from rl4sys_stream.algorithms.base import AlgorithmState
 from rl4sys_stream.algorithms.checkpoint import check_fits, decode_state, encode_state
+from rl4sys_stream.algorithms.grid_chooser import GridState, ObservationPool
+from rl4sys_stream.config import ClientSpec
 from rl4sys_stream.errors import WireError, WireFormatError
 from rl4sys_stream.policy.extras import BehaviorExtras, ObservationNormalization
+from rl4sys_stream.spaces import Box, Discrete
 from rl4sys_stream.wire.compact import encode_compact_diff, encode_compact_snapshot
 from rl4sys_stream.wire.diff import encode_diff
 from rl4sys_stream.wire.format import FLOAT32, INT64, UINT8
@@ -52,6 +56,9 @@ COUNT = BASE.layout.size
 GRID_BASE = round_to_grid(BASE, [-9, -9, -9])
 GRID_NEW = round_to_grid(NEW, [-10, -9, -3])
 _COMPACT_HEADER = 48
+CLIENT = ClientSpec(
+    observation_space=Box((SPEC.obs_dim,)), action_space=Discrete(SPEC.actions.choices)
+)
 STATE = AlgorithmState(
     "PPO",
     {"num_timesteps": 2048, "rate": 3e-4},
@@ -215,6 +222,23 @@ def _sealed_checkpoints() -> tuple[bytes, ...]:
     return (pack(((b"header", body[:length]), (b"payload", body[length:]))),)
 
 
+def _decode_grid_state(data: bytes) -> None:
+    state = GridState.from_bytes(data)
+    state.pool.with_newest(CLIENT, [trajectory(3)])
+    GridState.from_bytes(state.to_bytes())
+
+
+def _grid_states() -> tuple[bytes, ...]:
+    pool = ObservationPool().with_newest(CLIENT, [trajectory(12)])
+    state = GridState(
+        exponents=(-7, -9), sensitivities=(0.5, None), next_probe=1, excess=0.9, pool=pool
+    )
+    odd = msgspec.structs.replace(pool, observations=pool.observations[:-1])
+    short = msgspec.structs.replace(pool, masks=b"\1")
+    damaged = (msgspec.structs.replace(state, pool=each) for each in (odd, short))
+    return GridState().to_bytes(), state.to_bytes(), *(each.to_bytes() for each in damaged)
+
+
 def _decode_statistics(data: bytes) -> None:
     statistics = RolloutStatistics.from_bytes(data)
     statistics.add("a", trajectory(3, end=End.CUT))
@@ -294,5 +318,6 @@ WIRE_TARGETS = (
         _sealed_checkpoints(),
         fields=True,
     ),
+    Target("grid_state", _decode_grid_state, WireFormatError, _grid_states(), honest=2),
     Target("statistics", _decode_statistics, WireFormatError, _statistics()),
 )
