@@ -21,7 +21,13 @@ from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.spaces import Space, flat_dim
 from rl4sys_stream.spaces.actions import ActionFormat
 
-__all__ = ["DEFAULT_TIMEOUT_S", "ClientConfig", "check_client_id", "steps_that_fit"]
+__all__ = [
+    "DEFAULT_TIMEOUT_S",
+    "ClientConfig",
+    "check_client_id",
+    "replayed_steps_that_fit",
+    "steps_that_fit",
+]
 
 DEFAULT_TIMEOUT_S: Final = 5.0
 HEADER_RESERVE_BYTES: Final = 4096
@@ -66,6 +72,11 @@ def steps_that_fit(
     """
     room = max_entry_bytes - HEADER_RESERVE_BYTES - 4 * obs_dim - actions.choices
     return max(0, room // _step_bytes(obs_dim, actions, priors=priors))
+
+
+def replayed_steps_that_fit(obs_dim: int, actions: ActionFormat, retained_bytes: int) -> int:
+    """Most steps of a replay buffer that can stay in the stream within `retained_bytes`."""
+    return retained_bytes // _step_bytes(obs_dim, actions)
 
 
 def _known(space: Space | None, name: str) -> Space:
@@ -207,13 +218,14 @@ class ClientConfig:
         if not steps or self.observation_space is None or self.action_space is None:
             return
         actions = action_format(self.algorithm, self.action_space, self.network)
-        width = _step_bytes(flat_dim(self.observation_space), actions)
-        if steps * width > self.worker.retained_bytes:
+        obs_dim = flat_dim(self.observation_space)
+        width = _step_bytes(obs_dim, actions)
+        fit = replayed_steps_that_fit(obs_dim, actions, self.worker.retained_bytes)
+        if steps > fit:
             raise ConfigError(
                 f"the replay buffer's {steps} steps of {width} bytes would not fit into what may "
                 f"stay in the stream to fill it again after a restart: buffer_size must be <= "
-                f"{self.worker.retained_bytes // width}, or worker.retained_bytes >= "
-                f"{steps * width}",
+                f"{fit}, or worker.retained_bytes >= {steps * width}",
                 path="algorithm_parameters.buffer_size",
             )
 

@@ -168,7 +168,15 @@ def action_format(algorithm: str, action_space: Space, network: NetworkSpec) -> 
             f"are {type(action_space).__name__}",
             path="network_architecture.squash_output",
         )
-    squash = find_algorithm(algorithm).squashes or network.squash_output
+    always = find_algorithm(algorithm).squashes
+    unbounded = isinstance(action_space, Box) and None in (action_space.low, action_space.high)
+    if always and unbounded:
+        raise ConfigError(
+            f"{algorithm}'s actions always go through tanh onto their bounds: give low and high, "
+            f"finite ones, or take another algorithm; not {action_space}",
+            path="action_space",
+        )
+    squash = always or network.squash_output
     return ActionFormat.of(action_space, squash=squash)
 
 

@@ -37,12 +37,11 @@ def make_environment(
         ConfigError: If there is no such environment, or something that it needs is not installed;
             it names the nearest ids, or what to install.
     """
+    # Only where it is wanted: an environment that draws nothing need not take it.
+    drawn = {} if render_mode is None else {"render_mode": render_mode}
     try:
         return gymnasium.make(
-            name,
-            render_mode=render_mode,
-            max_episode_steps=max_episode_steps,
-            disable_env_checker=True,
+            name, max_episode_steps=max_episode_steps, disable_env_checker=True, **drawn
         )
     except (DependencyNotInstalled, ImportError) as error:
         raise ConfigError(f"{name} needs what is not installed: {error}") from error

@@ -14,7 +14,7 @@ from rl4sys_stream.agent import StreamAgent
 from rl4sys_stream.errors import ConfigError, MissingExtraError
 from rl4sys_stream.gymnasium.environments import Environment, make_environment
 from rl4sys_stream.gymnasium.evaluation import MAX_STEPS
-from rl4sys_stream.gymnasium.fleet import mask_of
+from rl4sys_stream.gymnasium.fleet import in_its_axes, mask_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -140,8 +140,8 @@ def _play(
     total, ended = 0.0, False
     while not ended and len(actions) < max_steps:
         choice = agent.evaluate(obs, mask_of(info), deterministic=deterministic)
-        actions.append(choice.action)
-        obs, reward, terminated, truncated, info = env.step(choice.action)
+        actions.append(in_its_axes(env, choice.action))
+        obs, reward, terminated, truncated, info = env.step(actions[-1])
         total, ended = total + float(reward), bool(terminated or truncated)
     return _Flight(seed, tuple(actions), total)
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from rl4sys_stream.errors import UsageError
 from rl4sys_stream.gymnasium.environments import Environment, Environments, make_environment
 
-__all__ = ["Fleet", "Moment", "make_fleet", "mask_of"]
+__all__ = ["Fleet", "Moment", "in_its_axes", "make_fleet", "mask_of"]
 
 MASK: Final = "action_mask"
 """Where an environment's info says which actions are allowed."""
@@ -131,10 +131,7 @@ class _Several:
         return Moment(observation=observation, mask=mask_of(info))
 
     def _step(self, env: Environment, action: Any) -> Moment:  # noqa: ANN401 - the environment's
-        shape = env.action_space.shape
-        if shape and np.shape(action) != shape:  # choices in several axes: agents have one
-            action = np.reshape(action, shape)
-        observation, reward, terminated, truncated, info = env.step(action)
+        observation, reward, terminated, truncated, info = env.step(in_its_axes(env, action))
         if not terminated and not truncated:
             return Moment(observation=observation, mask=mask_of(info), reward=float(reward))
         following = self._reset(env, None)
@@ -209,6 +206,12 @@ class _Vector:
 
     def _rows(self, observations: Any) -> list[Any]:  # noqa: ANN401 - the environment's
         return list(iterate(self._env.observation_space, observations))
+
+
+def in_its_axes(env: Environment, action: Any) -> Any:  # noqa: ANN401 - the environment's
+    """`action` of an agent as `env` takes it: of choices in several axes agents have one."""
+    shape = env.action_space.shape
+    return np.reshape(action, shape) if shape and np.shape(action) != shape else action
 
 
 def mask_of(info: Mapping[str, Any]) -> ArrayLike | None:

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from rl4sys_stream.agent import ActionHandle, StreamAgent, TrajectoryHandle
 from rl4sys_stream.clock import Clock, SystemClock
 from rl4sys_stream.errors import UsageError
@@ -184,17 +187,19 @@ class Runner:
 
         The steps of open episodes are handed over; what would have followed, the learner estimates.
         """
-        for seat in self._seats:
-            if seat.trajectory is not None:
-                self._agent.mark_end_of_trajectory(
-                    seat.trajectory,
-                    truncated=True,
-                    final_obs=seat.moment.observation,
-                    final_mask=seat.moment.mask,
-                )
-                seat.trajectory = None
-        self._seats = []
-        self._fleet.close()
+        seats, self._seats = self._seats, []
+        try:
+            for seat in seats:
+                # Without a step, where the environment failed at its first: nothing to hand over.
+                if seat.trajectory is not None and seat.length:
+                    self._agent.mark_end_of_trajectory(
+                        seat.trajectory,
+                        truncated=True,
+                        final_obs=seat.moment.observation,
+                        final_mask=seat.moment.mask,
+                    )
+        finally:
+            self._fleet.close()
 
     def _hand_over(self) -> None:
         """Cut what is open: the learner has its update's steps, none of them of an older policy."""
@@ -236,7 +241,7 @@ class Runner:
             action,
             not moment.terminated,
             final_obs=moment.final_observation,
-            final_mask=moment.final_mask,
+            final_mask=_said(moment.final_mask),
         )
         record = EpisodeRecord(
             total=seat.total,
@@ -251,6 +256,11 @@ class Runner:
         self._episodes.append(record)
         if self._on_episode is not None:
             self._on_episode(record)
+
+
+def _said(final_mask: ArrayLike | None) -> ArrayLike | None:
+    """The mask of an episode's end; None, too, where an environment forbids all once it is over."""
+    return final_mask if np.any(final_mask) else None
 
 
 def play(

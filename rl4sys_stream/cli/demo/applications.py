@@ -154,7 +154,7 @@ def _orders(task: Task, settings: DemoSettings, folder: RunFolder) -> list[Appli
             agents=settings.agents,
             max_episode_steps=settings.max_episode_steps,
             eval_episodes=0 if number else settings.eval_episodes,
-            film=str(settings.video or folder.film) if settings.gif else None,
+            film=str(settings.video or folder.film) if settings.gif and task.draws else None,
         )
         for number in range(settings.agents)
     ]

@@ -16,10 +16,13 @@ import msgspec
 
 from rl4sys_stream.cli.demo.settings import DemoSettings
 from rl4sys_stream.config import ClientConfig, find_algorithm, load_config
+from rl4sys_stream.config.client import replayed_steps_that_fit
+from rl4sys_stream.config.hyperparameters import OffPolicyParameters
 from rl4sys_stream.config.load import DEFAULT_WORKERS_DIR, WORKERS_DIR_VARIABLE
+from rl4sys_stream.config.spec import action_format
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.gymnasium import make_environment
-from rl4sys_stream.spaces import Box, Space, as_space, space_to_json
+from rl4sys_stream.spaces import Box, Space, as_space, flat_dim, space_to_json
 
 __all__ = ["Task", "find_task", "packaged_definition"]
 
@@ -45,6 +48,7 @@ class Task:
         definition: Everything that worker and agents read, as JSON-ready data.
         source: Where the settings are from, in words.
         film_name: What the film is called in the run folder.
+        draws: Whether the environment draws the pictures that a film is made of.
     """
 
     environment: str
@@ -55,6 +59,7 @@ class Task:
     definition: Mapping[str, object]
     source: str
     film_name: str = "film.gif"
+    draws: bool = True
 
 
 def packaged_definition() -> Path:
@@ -76,7 +81,7 @@ def find_task(name: str, settings: DemoSettings, environ: Mapping[str, str]) -> 
 
     Raises:
         ConfigError: If there is no such environment, its spaces are not supported or not those of
-            the definition, or the settings cannot work.
+            the definition, it is to be filmed and cannot, or the settings cannot work.
     """
     environment = _identify(name)
     source = settings.config or _search(environment, settings.algorithm, environ)
@@ -85,6 +90,11 @@ def find_task(name: str, settings: DemoSettings, environ: Mapping[str, str]) -> 
         config = _configure(environment, env, source, settings)
     finally:
         env.close()
+    draws = "rgb_array" in (env.metadata.get("render_modes") or ())
+    if settings.video is not None and not draws:
+        raise ConfigError(
+            f"{environment} draws no pictures (render mode rgb_array); leave --video out"
+        )
     threshold = env.spec.reward_threshold if env.spec else None
     client = config.client_id or _client_name(environment)
     return Task(
@@ -96,6 +106,7 @@ def find_task(name: str, settings: DemoSettings, environ: Mapping[str, str]) -> 
         definition=_whole(config, client, settings),
         source=str(source) if source else "the defaults",
         film_name="landing.gif" if _squash(environment) == _squash(PACKAGED) else "film.gif",
+        draws=draws,
     )
 
 
@@ -167,6 +178,8 @@ def _configure(
     boxed = isinstance(spaces["observation_space"], Box)
     if source is None and stated.algorithm == "PPO" and boxed:
         overrides["algorithm_parameters.normalize_observations"] = True
+    if source is None:
+        overrides |= _fitting_buffer(stated, spaces)
     client = stated.client_id or _client_name(environment)
     if source is None and settings.algorithm is not None:
         client = f"{client}_{settings.algorithm.lower()}"[:64]
@@ -178,6 +191,18 @@ def _configure(
         action_space=spaces["action_space"],
         overrides=overrides,
     )
+
+
+def _fitting_buffer(stated: ClientConfig, spaces: Mapping[str, Space]) -> dict[str, object]:
+    """A smaller replay buffer than the default, where large observations leave no room for that."""
+    if not isinstance(stated.parameters, OffPolicyParameters):
+        return {}
+    actions = action_format(stated.algorithm, spaces["action_space"], stated.network)
+    dim = flat_dim(spaces["observation_space"])
+    fit = replayed_steps_that_fit(dim, actions, stated.worker.retained_bytes)
+    if stated.parameters.buffer_size <= fit:
+        return {}
+    return {"algorithm_parameters.buffer_size": fit}
 
 
 def _schedules_end(config: ClientConfig) -> int | None:

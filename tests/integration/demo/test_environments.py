@@ -56,6 +56,14 @@ def test_without_a_target_a_run_ends_well_when_it_is_out_of_steps(tmp_path: Path
     assert run.summary["episodes"] >= 4
 
 
+def test_what_draws_no_pictures_is_learned_and_not_filmed(tmp_path: Path) -> None:
+    """An application's own simulator draws none; it is evaluated all the same."""
+    run = demo(tmp_path, "tests.integration.demo.undrawn:Undrawn-v0", "--eval-episodes", "2")
+    assert run.code == 0, run.output
+    assert len(run.summary["evaluation_returns"]) == 2
+    assert run.summary["filmed_return"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -64,6 +72,7 @@ def test_without_a_target_a_run_ends_well_when_it_is_out_of_steps(tmp_path: Path
         (("CartPole-v1", "--config", "workers/lunar_lander.json"), "Box(shape=(8,)"),
         (("CartPole-v1", "--config", "nowhere.json"), "no such file"),
         (("CartPole-v1", "--video", "film.mp4"), "ends in .gif or .webp"),
+        (("tests.integration.demo.undrawn:Undrawn-v0", "--video", "film.gif"), "no pictures"),
     ],
 )
 def test_what_cannot_be_played_is_refused_before_anything_starts(

@@ -53,6 +53,20 @@ def test_a_run_ends_with_the_schedules_unless_it_is_told_otherwise() -> None:
     assert find_task("frozen_lake", SETTINGS, environ).max_steps == 1000
 
 
+def test_without_a_definition_a_replay_buffer_is_as_large_as_observations_let_it_be(
+    tmp_path: Path,
+) -> None:
+    """Hundreds of states, one-hot: a million steps of them would be too much for the stream."""
+    environ = {"RL4SYS_STREAM_WORKERS_DIR": str(tmp_path)}
+    sizes = []
+    for environment in ("Taxi-v4", "CartPole-v1"):
+        found = find_task(environment, replace(SETTINGS, algorithm="DQN"), environ)
+        folder = make_run_folder(tmp_path, found, seed=7, wall_ms=0)
+        sizes.append(load_config(folder.definition, environ={}).parameters.replayed_steps)
+    assert 100_000 < sizes[0] < 140_000
+    assert sizes[1] == 1_000_000
+
+
 def test_an_algorithm_without_a_definition_explores_for_a_share_of_the_run(tmp_path: Path) -> None:
     """The command line has no other word for how long the run is."""
     settings = replace(SETTINGS, algorithm="DQN")

@@ -112,6 +112,40 @@ def test_a_terminal_state_may_forbid_everything(world: World) -> None:
     assert [sent.trajectory.final_mask for sent in world.sent()] == [None, None]
 
 
+def test_a_mask_that_forbids_everything_after_a_time_limit_says_nothing(world: World) -> None:
+    """Environments give such once an episode is over, however it ended; nobody acts by it."""
+
+    class Over(Counting):
+        def _info(self) -> dict[str, Any]:
+            info = super()._info()
+            info["action_mask"] *= self.at < self.length
+            return info
+
+    with world.agent() as agent:
+        play(Over(end="truncated"), agent, episodes=2, pace=None)
+        assert agent.flush(5)
+    sent = [s.trajectory for s in world.sent()]
+    assert [(t.end, t.final_mask) for t in sent] == [(End.TRUNCATED, None)] * 2
+
+
+def test_what_breaks_an_environment_is_what_its_player_hears(world: World) -> None:
+    """At the first step there is nothing to hand over; later there is."""
+
+    class Broken(Counting):
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            if self.at == self.length:
+                raise ZeroDivisionError("the simulator broke")
+            return super().step(action)
+
+    with world.agent() as agent:
+        for length in (0, 2):
+            with pytest.raises(ZeroDivisionError):
+                play(Broken(length=length, end="never"), agent, episodes=1, pace=None)
+        assert agent.flush(5)
+    (sent,) = world.sent()
+    assert sent.trajectory.rewards.tolist() == [1, 2]
+
+
 def test_an_episode_without_end_is_cut_and_goes_on(world: World) -> None:
     """A continuing task sends its steps all the same, each part with what followed it."""
     with world.agent(max_trajectory_steps=4) as agent:

@@ -126,6 +126,16 @@ def test_a_file_of_it_loads(load):
     assert config.spec().actions.squash
 
 
+@pytest.mark.parametrize("bounds", [{}, {"low": -1}, {"high": [1, 2]}])
+def test_actions_without_bounds_are_refused_without_a_way_out_that_is_none(load, bounds):
+    """PPO may be told not to squash; nothing tells SAC."""
+    space = {"type": "box", "shape": [2], **bounds}
+    with pytest.raises(ConfigError, match="SAC's actions always go through tanh") as found:
+        load({"algorithm": "SAC", "action_space": space})
+    assert found.value.path == "action_space"
+    assert "squash_output" not in str(found.value)
+
+
 @pytest.mark.parametrize(
     ("algorithm", "actions"),
     [

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from rl4sys_stream.agent.settlement import Settled, Settlement, SettlementNews
@@ -34,6 +35,22 @@ def test_an_environment_ends_where_it_is_told_to() -> None:
     env.reset(seed=1)
     assert [env.step(0)[3] for _ in range(2)] == [False, True]
     env.close()
+
+
+def test_an_environment_need_not_know_of_render_modes() -> None:
+    """The least that Gymnasium asks for; many applications' own environments are such."""
+
+    class Plain(gymnasium.Env[int, int]):
+        observation_space = action_space = gymnasium.spaces.Discrete(2)
+
+        def __init__(self) -> None:
+            pass
+
+    gymnasium.register("Plain-v0", Plain)
+    try:
+        make_environment("Plain-v0").close()
+    finally:
+        del gymnasium.registry["Plain-v0"]
 
 
 @pytest.mark.parametrize(
