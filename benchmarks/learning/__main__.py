@@ -24,6 +24,14 @@ def _cases(_ctx: click.Context, _option: click.Parameter, text: str) -> tuple[Ca
         raise click.BadParameter(str(error.args[0])) from error
 
 
+def _check_sides(cases: tuple[Case, ...], sides: tuple[str, ...]) -> None:
+    known = {side.name for case in cases for side in case.sides}
+    if unknown := [name for name in sides if name not in known]:
+        raise click.BadParameter(
+            f"no side {unknown[0]!r}; there are {', '.join(sorted(known))}", param_hint="--sides"
+        )
+
+
 def tell(run: Run) -> None:
     """One line a run, as it ends."""
     if run.steps_to_target is None or run.seconds_to_target is None:
@@ -79,9 +87,11 @@ def main(
     """Compare learning, ours and Stable-Baselines3's, on this machine."""
     # Otherwise a broker and a worker would outlive a campaign that is stopped so.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    chosen = tuple(filter(None, sides.split(",")))
+    _check_sides(cases, chosen)
     campaign = Campaign(
         cases=cases,
-        sides=tuple(filter(None, sides.split(","))),
+        sides=chosen,
         seeds=seeds,
         folder=out.resolve(),
         resume=resume,

@@ -17,6 +17,7 @@ FILMED_EPISODES = 5
 _EPILOG = """
 \b
 Real systems instead of environments, from a checkout, each with options of its own (--help):
+  rl4sys-stream demo autoscale    replicas of a service, on a twin and then live
   rl4sys-stream demo batch_sched  the queue of a supercomputer, on a real trace
   rl4sys-stream demo pg_steer     PostgreSQL's planner, steered query by query
 """

@@ -62,13 +62,22 @@ def test_both_sides_run_and_are_reported(tmp_path: Path) -> None:
 
 def test_agents_that_are_behind_act_with_old_versions(tmp_path: Path) -> None:
     """Two versions behind: the learner measures it, and the other sides' results are kept."""
-    for side in ("lag_0", "lag_2"):
+    sides = ["lag_0_vtrace", "lag_2_vtrace"]
+    for side in sides:
         compare(tmp_path, "--cases", "ppo_lag", "--sides", side, "--max-steps", "9000")
-    lags = [read(tmp_path, "ppo_lag", side).facts["lag_mean"] for side in ("lag_0", "lag_2")]
+    lags = [read(tmp_path, "ppo_lag", side).facts["lag_mean"] for side in sides]
     assert lags[0] < 0.5
     assert lags[1] > lags[0] + 0.5  # the first versions have none so old before them
     report = msgspec.json.decode((tmp_path / "docs" / "learning.json").read_bytes(), type=Report)
-    assert [side.side for side in report.cases["ppo_lag"].sides] == ["lag_0", "lag_2"]
+    assert [side.side for side in report.cases["ppo_lag"].sides] == sides
+
+
+def test_an_unknown_side_is_named_with_those_that_there_are(tmp_path: Path) -> None:
+    """Before anything runs."""
+    asked = ["--cases", "ppo_cartpole", "--sides", "sb4", "--out", str(tmp_path)]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 2
+    assert "no side 'sb4'; there are ours, ours_own, sb3" in result.output
 
 
 def test_several_applications_feed_one_learner(tmp_path: Path) -> None:
