@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from examples.batch_sched.cluster import Cluster, Snapshot
+from examples.batch_sched.cluster import Cluster, Reservation, Snapshot
 from examples.batch_sched.swf import Trace, TraceError
 from tests.unit.batch_sched.traces import PROCESSORS, busy_trace, small_traces, trace_of
 
@@ -129,6 +129,16 @@ def test_a_long_narrow_job_is_backfilled_beside_a_reservation_and_a_wide_one_is_
     cluster.start(1)
     assert cluster.started == {0: 0.0, 1: 10.0, 3: 3.0, 4: 4.0}
     assert cluster.queue == [2]
+
+
+def test_what_is_spare_beside_a_reservation_is_given_away_once() -> None:
+    """By hand: 3 of 5 processors are busy until 10 s, 4 are reserved then, which leaves 1."""
+    trace = trace_of((0, 10, 10, 3), (1, 5, 5, 4), (2, 50, 50, 1), (2, 50, 50, 1))
+    cluster = Cluster(trace, 5)
+    cluster.start(0)
+    assert cluster.reservation(1) == Reservation(10.0, 1)
+    cluster.start(1)
+    assert cluster.started == {0: 0.0, 1: 10.0, 2: 2.0}
 
 
 @settings(deadline=None)  # a busy machine is no failure

@@ -13,7 +13,7 @@ from tests.unit.batch_sched.traces import trace_of
 @pytest.fixture
 def cluster():
     """At 4 s: job 0 of user 0 has run for 3 s; job 1 holds 2 of 4 processors; 2 and 3 wait."""
-    trace = trace_of((0, 3, 3, 2), (1, 9, 30, 2), (2, 5, 20, 3), (4, 5, 40, 1))
+    trace = trace_of((0, 3, 3, 2), (1, 9, 30, 2), (2, 5, 20, 3), (4, 5, 40, 2))
     cluster = Cluster(trace, 4)
     cluster.start(0)
     cluster.start(1)
@@ -27,7 +27,7 @@ def test_a_job_shows_what_is_known_of_it_before_it_runs(cluster):
     """Its request, and never how long it will really take."""
     view = look(cluster)
     wide = [math.log(3), math.log(20), math.log(3), math.log(60), 0, 0.5, math.log(22 / 20)]
-    narrow = [0, math.log(40), 0, math.log(40), 1, 0.5, 0]
+    narrow = [0, math.log(40), math.log(2), math.log(80), 1, 0.5, 0]
     np.testing.assert_allclose(view.observation[0, :7], wide, rtol=1e-5)
     np.testing.assert_allclose(view.observation[1, :7], narrow, rtol=1e-5)
     assert view.jobs == [2, 3]
@@ -52,7 +52,7 @@ def test_where_there_is_no_job_there_is_nothing(cluster):
 def test_the_prior_prefers_the_smallest_area(cluster):
     """By 1.5 logits for each e-fold."""
     prior = look(cluster).prior
-    assert prior[1] - prior[0] == pytest.approx(1.5 * math.log(60 / 40), rel=1e-5)
+    assert prior[1] - prior[0] == pytest.approx(1.5 * math.log(60 / 80), rel=1e-5)
 
 
 def test_of_a_long_queue_the_first_to_come_are_seen():

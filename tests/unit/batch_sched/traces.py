@@ -31,7 +31,7 @@ def small_traces(draw: st.DrawFn, processors: int) -> Trace:
     for _ in range(draw(st.integers(1, 14))):
         submit += draw(st.integers(0, 4))
         run = draw(st.integers(1, 9))
-        request = run + draw(st.sampled_from((0, 0, 1, 3, 8)))
+        request = run + draw(st.sampled_from((0, 0, 1, 8, 40)))
         jobs.append((submit, run, request, draw(st.integers(1, processors))))
     return trace_of(*jobs)
 
