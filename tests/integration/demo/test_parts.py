@@ -61,7 +61,7 @@ def test_without_a_definition_a_replay_buffer_is_as_large_as_observations_let_it
     sizes = []
     for environment in ("Taxi-v4", "CartPole-v1"):
         found = find_task(environment, replace(SETTINGS, algorithm="DQN"), environ)
-        folder = make_run_folder(tmp_path, found, seed=7, wall_ms=0)
+        folder = make_run_folder(tmp_path, found.client, found.definition, seed=7, wall_ms=0)
         sizes.append(load_config(folder.definition, environ={}).parameters.replayed_steps)
     assert 100_000 < sizes[0] < 140_000
     assert sizes[1] == 1_000_000

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import gymnasium
+import numpy as np
 import pytest
 
 from rl4sys_stream.agent.settlement import Settled, Settlement, SettlementNews
@@ -40,13 +41,13 @@ def test_an_environment_ends_where_it_is_told_to() -> None:
 def test_an_environment_need_not_know_of_render_modes() -> None:
     """The least that Gymnasium asks for; many applications' own environments are such."""
 
-    class Plain(gymnasium.Env[int, int]):
+    class Plain(gymnasium.Env[np.int64, np.int64]):
         observation_space = action_space = gymnasium.spaces.Discrete(2)
 
         def __init__(self) -> None:
             pass
 
-    gymnasium.register("Plain-v0", Plain)
+    gymnasium.register("Plain-v0", lambda **_: Plain())
     try:
         make_environment("Plain-v0").close()
     finally:
