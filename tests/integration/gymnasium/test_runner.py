@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rl4sys_stream.agent import StreamAgent
 from rl4sys_stream.errors import ConfigError, UsageError
 from rl4sys_stream.gymnasium import EpisodeRecord, Runner, evaluate, film, play
 from rl4sys_stream.testing import eventually
@@ -238,6 +239,32 @@ def test_a_film_shows_an_episode_from_its_begin_to_its_end(world: World, tmp_pat
     with Image.open(path) as shown:
         assert shown.n_frames == 7  # type: ignore[attr-defined]  # a GIF's
         assert shown.size == (480, 320)
+
+
+def test_choices_in_several_axes_are_filmed_as_they_are_played(
+    world: World, tmp_path: Path
+) -> None:
+    """Agents have one axis; an environment gets its own."""
+
+    class Switches(Counting):
+        action_space = gymnasium.spaces.MultiBinary((2, 2))  # type: ignore[assignment]
+
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            assert self.action_space.contains(action)
+            return super().step(0)
+
+        def _info(self) -> dict[str, Any]:
+            return {}
+
+    env = Switches()
+    with StreamAgent(
+        client_id="switches",
+        redis_url=world.url,
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+    ) as agent:
+        shown = film(lambda _: Switches(), agent, tmp_path / "switches.gif", episodes=1)
+    assert shown.steps == env.length
 
 
 def test_an_environment_that_draws_nothing_is_not_filmed(world: World, tmp_path: Path) -> None:
