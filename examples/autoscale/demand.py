@@ -24,8 +24,8 @@ HISTORY: Final = 12
 PEAK_RATE: Final = 300.0
 PEAK_PERCENTILE: Final = 99.5
 TRAINING_SHARE: Final = 0.48
-DAY_DEVIATION: Final = 0.1
-HALF_HOUR_DEVIATION: Final = 0.15
+DAY_DEVIATION: Final = 0.05
+HALF_HOUR_DEVIATION: Final = 0.1
 KNOWN_SHARE: Final = 0.6
 """Training and validation together. What comes after is held out."""
 
