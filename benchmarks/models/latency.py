@@ -29,6 +29,8 @@ __all__ = ["Latency", "measure_latency"]
 
 CLIENT: Final = "latency"
 PATIENCE_S: Final = 300.0
+WARM_UP: Final = 10
+"""First versions, which agents that are still starting take up by reading."""
 GRID: Final = -7
 
 
@@ -65,6 +67,7 @@ def measure_latency(agents: int, processes: int, versions: int) -> Latency:
         _agents(server.url, agents, processes) as pipes,
     ):
         found = [_publish(broker, pipes, each) for each in _versions(broker, versions)]
+    found = found[WARM_UP:]
     waits = np.array([wait for waits, _, _ in found for wait in waits])
     first = [min(waits) for waits, _, _ in found]
     return Latency(

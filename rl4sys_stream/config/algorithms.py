@@ -228,8 +228,10 @@ def read_parameters(
     """
     kind, section = find_algorithm(algorithm).parameters, "algorithm_parameters"
     for key in data:
+        if key in kind.__struct_fields__:
+            continue  # looking further reads the metadata of all that is installed
         owners = [d.name for d in _definitions() if key in d.parameters.__struct_fields__]
-        if owners and algorithm not in owners:
+        if owners:
             raise locate(f"{section}.{key}").error(
                 f"{algorithm} has no such hyperparameter; it is {' and '.join(owners)}'s"
             )
