@@ -33,8 +33,8 @@ class Plan:
         points: Scores on the validation windows, that of the first version apart.
     """
 
-    decisions: int = 300_000
-    points: int = 25
+    decisions: int = 100_000
+    points: int = 12
 
 
 @dataclass(frozen=True, slots=True)
