@@ -216,7 +216,12 @@ def test_what_stays_in_the_stream_is_bounded_in_bytes(world: World) -> None:
     limit = 1 << 20
     world.define(
         algorithm="DQN",
-        parameters={"buffer_size": 10_000, "update_steps": 500, "learning_starts": 10_000},
+        parameters={
+            "buffer_size": 10_000,
+            "update_steps": 500,
+            "learning_starts": 10_000,
+            "total_timesteps": 20_000,
+        },
         retained_bytes=limit,
     )
     worker = world.start()

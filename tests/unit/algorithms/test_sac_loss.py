@@ -363,5 +363,5 @@ def test_what_it_cannot_serve_is_refused() -> None:
     discrete = ClientSpec(observation_space=Box((3,)), action_space=Discrete(2))
     with pytest.raises(ConfigError, match="a Box"):
         SAC(discrete, SACParameters(), seed=0)
-    with pytest.raises(ConfigError, match="finite bounds"):
+    with pytest.raises(ConfigError, match="give low and high"):
         ClientSpec(algorithm="SAC", observation_space=Box((3,)), action_space=Box((1,)))
