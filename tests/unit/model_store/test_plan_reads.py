@@ -51,6 +51,14 @@ def test_a_base_that_is_pruned_or_of_another_token_is_none():
     assert planned(FIVE, 4, (9, "t")) == (True, [4, 5])
 
 
+def test_versions_that_were_pruned_in_between_break_the_chain():
+    """The diff of the first one after them starts from one that is gone."""
+    gap = (entry(1, 0, 100), entry(2), entry(7, 10, 100), entry(8))
+    assert planned(gap, 3, (2, "t")) == (True, [7, 8])
+    assert planned(gap, 3, (7, "t")) == (False, [8])
+    assert planned(gap, 1, (1, "t")) == (False, [2])
+
+
 def test_an_entry_without_a_diff_breaks_the_chain():
     """The layout changed there."""
     broken = (entry(1, 0, 9000), entry(2), entry(3, 0, 9000), entry(4))
