@@ -188,7 +188,8 @@ def test_a_control_that_does_not_decode_changes_nothing(world):
         eventually(world.registered)
         for version in (1, 2):
             world.publish(version, weights(version))
-        pin(world.broker, world.keys, 1, ALL, CAUSE)
+        rule = pin(world.broker, world.keys, 1, ALL, CAUSE)
+        eventually(lambda: agent.status().rule == rule.rule_id)  # not only on its way to 2
         acts_by(agent, 1)
         world.broker.hash_set(world.keys.control, {"rules": b"[{"})
         eventually(lambda: "the control's rules" in agent.status().last_error, 5)
@@ -249,6 +250,7 @@ def test_a_pin_survives_the_restart_of_broker_and_agent():
             for version in (1, 2):
                 world.publish(version, weights(version))
             rule = pin(world.broker, world.keys, 1, Selection("*"), CAUSE)
+            eventually(lambda: agent.status().rule == rule.rule_id)  # not only on its way to 2
             acts_by(agent, 1)
             server.kill()
             server.start()
