@@ -1,8 +1,9 @@
 """Defaults < file < environment < arguments: the settings of one client, from all of them."""
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -12,8 +13,14 @@ from rl4sys_stream.config.algorithms import find_algorithm, read_parameters
 from rl4sys_stream.config.client import DEFAULT_TIMEOUT_S, ClientConfig, check_client_id
 from rl4sys_stream.config.environment import read_environment
 from rl4sys_stream.config.forms import read_document, read_native
+from rl4sys_stream.config.hyperparameters import (
+    DQNParameters,
+    Hyperparameters,
+    OffPolicyParameters,
+    PPOParameters,
+)
 from rl4sys_stream.config.layers import Layer
-from rl4sys_stream.config.schema import MAX_DEPTH, depth_above, message_of, read_struct
+from rl4sys_stream.config.schema import MAX_DEPTH, depth_above, dotted, message_of, read_struct
 from rl4sys_stream.config.settings import AgentSettings, WorkerSettings
 from rl4sys_stream.config.spec import NetworkSpec
 from rl4sys_stream.errors import ConfigError
@@ -114,6 +121,8 @@ def _assemble(merged: Layer, source: Path | None) -> ClientConfig:
     if limited and not find_algorithm(algorithm).on_policy:
         place = merged.locate("worker.max_policy_lag").path
         merged.not_applicable(place, f"{algorithm} trains on steps of any age")
+    for name, why in _out_of_reach(parameters, agent, worker):
+        merged.notices.append(f"{merged.locate(f'algorithm_parameters.{name}').path}: {why}")
     try:
         return ClientConfig(
             client_id=_string(values.get("client_id")),
@@ -133,6 +142,40 @@ def _assemble(merged: Layer, source: Path | None) -> ClientConfig:
     except ConfigError as error:
         # Combinations across sections; what is wrong within one names its place already.
         raise merged.locate(error.path).error(message_of(error)) from None
+
+
+def _out_of_reach(
+    parameters: Hyperparameters, agent: AgentSettings, worker: WorkerSettings
+) -> Iterator[tuple[str, str]]:
+    """Hyperparameters that work, but never as they say, by their names, and why."""
+    longest = agent.max_trajectory_steps
+    if isinstance(parameters, OffPolicyParameters):
+        if isinstance(parameters, DQNParameters) and parameters.n_step > longest:
+            yield (
+                "n_step",
+                (
+                    f"no return of {parameters.n_step} steps comes to be: agents cut "
+                    f"trajectories at agent.max_trajectory_steps, which is {longest}"
+                ),
+            )
+        if parameters.buffer_size < longest:
+            yield (
+                "buffer_size",
+                (
+                    f"a trajectory of agent.max_trajectory_steps, which is {longest}, pushes its "
+                    f"own first steps out of a buffer of {parameters.buffer_size}"
+                ),
+            )
+    elif isinstance(parameters, PPOParameters):
+        most = worker.max_commit_entries * longest
+        if parameters.n_steps > most:
+            yield (
+                "n_steps",
+                (
+                    f"a rollout ends with {most} steps at the latest: worker.max_commit_entries "
+                    f"({worker.max_commit_entries}) of agent.max_trajectory_steps ({longest})"
+                ),
+            )
 
 
 def _string(value: object) -> str | None:
@@ -158,9 +201,7 @@ def _read_json(path: Path) -> object:
         raise ConfigError(f"larger than {MAX_FILE_BYTES} bytes, so it is no configuration")
     try:
         # utf-8-sig: some editors put a byte order mark in front
-        document: object = json.loads(
-            data.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_constant
-        )
+        document: object = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
     except UnicodeDecodeError as error:
         raise ConfigError(f"is not UTF-8 (byte {error.start})") from None
     except json.JSONDecodeError as error:
@@ -175,7 +216,22 @@ def _read_json(path: Path) -> object:
         raise ConfigError("holds a number of thousands of digits, which no setting has") from None
     if depth_above(document, MAX_DEPTH):
         raise ConfigError(_TOO_DEEP)
+    _check_finite(document, "")
     return document
+
+
+def _check_finite(value: object, path: str) -> None:
+    """Refuse NaN and infinity, which Python's reader takes although JSON does not have them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(
+            f"{value} is no JSON number; a setting must be finite, or null where allowed", path=path
+        )
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_finite(inner, dotted(path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _check_finite(inner, f"{path}[{index}]")
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -185,10 +241,6 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
             raise ConfigError(f"the key {key!r} stands twice in one object; keep one", path=key)
         found[key] = value
     return found
-
-
-def _constant(name: str) -> object:
-    raise ConfigError(f"{name} is no JSON number; a setting must be finite, or null where allowed")
 
 
 def find_definition(

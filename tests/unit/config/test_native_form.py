@@ -295,6 +295,37 @@ def test_sizes_that_cannot_work_together_are_refused(load, document, path, words
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "parameters", "name", "words"),
+    [
+        ("DQN", {"n_step": 65}, "n_step", "no return of 65 steps"),
+        (
+            "DQN",
+            {"buffer_size": 63, "batch_size": 8, "update_steps": 8, "learning_starts": 0},
+            "buffer_size",
+            "of 63",
+        ),
+        ("PPO", {"n_steps": 641}, "n_steps", "a rollout ends with 640 steps"),
+    ],
+)
+def test_a_number_of_steps_that_never_comes_to_be_is_declared(
+    load, algorithm, parameters, name, words
+):
+    """It works, but not as the file says; what just fits is not spoken of."""
+    sizes = {"agent": {"max_trajectory_steps": 64}, "worker": {"max_commit_entries": 10}}
+    budget = {"total_timesteps": 1000} if algorithm == "DQN" else {}
+
+    def notices(values):
+        settings = {**budget, **values}
+        return load({"algorithm": algorithm, "algorithm_parameters": settings, **sizes}).notices
+
+    (notice,) = notices(parameters)
+    assert notice.startswith(f"algorithm_parameters.{name}: ")
+    assert words in notice
+    step = 1 if name == "buffer_size" else -1
+    assert notices({**parameters, name: parameters[name] + step}) == ()
+
+
 def test_a_limit_of_lag_that_an_algorithm_does_not_have_is_declared(load):
     """A replay buffer's learner trains on steps of any age."""
     limited = {"worker": {"max_policy_lag": 4}}
