@@ -74,7 +74,10 @@ class Commit:
         deleted: Entry ids that need not stay in the stream (all of `settled` but a replay
             buffer's, and what fell out of it).
         watermarks: agent_id -> new JSON value in the `seq` hash.
-        pruned: Keys of versions that left the manifest.
+        pruned: Keys of versions that left the manifest; they stay for a while, since agents may be
+            in the middle of reading them.
+        useless: Keys of checkpoints that nobody may go back to any more; they go at once. Where
+            versions follow each other quickly, a while of them fills the broker.
         metrics: JSON for the metrics stream, b"".
         notice: JSON for the subscribers, b"".
         expect_control: Revision of the control that `pruned` follows from, or `ANY_CONTROL`.
@@ -95,6 +98,7 @@ class Commit:
     deleted: Sequence[str] = ()
     watermarks: Mapping[str, bytes] = field(default_factory=dict)
     pruned: Sequence[str] = ()
+    useless: Sequence[str] = ()
     metrics: bytes = b""
     notice: bytes = b""
     expect_control: str = ANY_CONTROL
@@ -127,6 +131,7 @@ def commit(broker: Broker, keys: ClientKeys, work: Commit) -> CommitResult:
     """
     script_keys = [keys.fence, keys.head, keys.traj, keys.seq, keys.quarantine, keys.metrics]
     script_keys += [keys.control, keys.control_log, *work.staged, *work.pruned]
+    script_keys += work.useless
     try:
         repeated, pending = run_script(broker, "commit", script_keys, _arguments(keys, work))
     except BrokerError as error:
@@ -161,6 +166,7 @@ def _arguments(keys: ClientKeys, work: Commit) -> list[Argument]:
         work.expect_control,
         msgspec.json.encode(work.record) if work.record else b"",
         LOG_ENTRIES,
+        len(work.useless),
     ]
     fields = head_fields(work.head) if work.head else {}
     arguments.append(len(fields))

@@ -14,12 +14,11 @@ from rl4sys_stream.algorithms.grid_chooser import GridState
 from rl4sys_stream.broker.commit import Commit, CommitResult, commit, new_commit_id
 from rl4sys_stream.broker.control import Control, read_control
 from rl4sys_stream.broker.head import Head
-from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.config import WorkerSettings
 from rl4sys_stream.errors import BrokerUnavailableError, CommitRefusedError
 from rl4sys_stream.model_store.notice import Notice
 from rl4sys_stream.model_store.publisher import Base, KeyframePolicy, Publisher, StagedModel
-from rl4sys_stream.model_store.retention import Limits, Retention, retain
+from rl4sys_stream.model_store.retention import Limits, retain
 from rl4sys_stream.telemetry import StateLog, log_event
 from rl4sys_stream.worker.checkpoint import Checkpoint, stage_checkpoint
 from rl4sys_stream.worker.intake import Intake
@@ -287,12 +286,16 @@ class Committer:
         head = work.head
         if head is None:
             return work
-        limits = _limits(self._tenure.plan.settings, head.updated_ms)
+        keys, limits = self._tenure.keys, _limits(self._tenure.plan.settings, head.updated_ms)
         retention = retain(head.manifest, limits, control.protected)
         return replace(
             work,
             head=replace(head, manifest=retention.manifest),
-            pruned=_pruned_keys(self._tenure.keys, retention),
+            pruned=[keys.model(entry.version, entry.token) for entry in retention.pruned],
+            useless=[
+                keys.checkpoint(entry.version, entry.token)
+                for entry in (*retention.pruned, *retention.bare)
+            ],
             expect_control=control.revision,
         )
 
@@ -341,12 +344,6 @@ def _limits(settings: WorkerSettings, now_ms: int) -> Limits:
         None if settings.retain_model_s is None else now_ms - int(settings.retain_model_s * 1000)
     )
     return Limits(settings.retain_versions, settings.retain_model_bytes, oldest)
-
-
-def _pruned_keys(keys: ClientKeys, retention: Retention) -> tuple[str, ...]:
-    models = [keys.model(entry.version, entry.token) for entry in retention.pruned]
-    without = (*retention.pruned, *retention.bare)
-    return (*models, *(keys.checkpoint(entry.version, entry.token) for entry in without))
 
 
 def _rounded(value: float | None) -> str:

@@ -4,7 +4,8 @@
 -- keys:   1 fence        2 head        3 traj (stream)        4 seq        5 quarantine (stream)
 --         6 metrics (stream)   7 control   8 control-log (stream)
 --         9…             n_staged keys that were staged with an expiry (model, checkpoint)
---         the rest       keys of pruned versions, which get an expiry
+--         the next       keys of pruned versions, which get an expiry
+--         the last       n_useless keys that nobody reads any more, which go at once
 -- input:  1 token            mine; must equal the fence
 --         2 group            consumer group of the stream
 --         3 commit_id        random; a repeated commit is recognised by it
@@ -20,7 +21,8 @@
 --         14 expect_control  the change of control that the pruned keys follow from ('' = there was
 --                            none, '*' = whichever it is)
 --         15 record as JSON for the control-log ('' = none)      16 entries that it keeps
---         17 n, then n field-value pairs of head
+--         17 n_useless
+--         18 n, then n field-value pairs of head
 --            n, then n field-value pairs of seq
 --            n, then n pairs (entry id, reason) that go to the quarantine (they are settled, too)
 --            n, then n ids to settle, in stream order
@@ -33,7 +35,7 @@
 --         first among the writes.
 -- why allow-oom: a commit is what empties a full broker; the first version settles nothing, and
 --         without it nothing is ever settled.
-local at = 17
+local at = 18
 local function take(width)
   local count = tonumber(ARGV[at])
   local first = at + 1
@@ -188,8 +190,9 @@ for i = seq_first, seq_last, 1000 do
   redis.call('HSET', KEYS[4], unpack(ARGV, i, math.min(i + 999, seq_last)))
 end
 for i = 9, 8 + n_staged do redis.call('PERSIST', KEYS[i]) end
--- One that lies beside a version which stays is pruned again by each commit: once is enough.
-for i = 9 + n_staged, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[9], 'NX') end
+local useless = #KEYS - tonumber(ARGV[17])
+for i = 9 + n_staged, useless do redis.call('EXPIRE', KEYS[i], ARGV[9]) end
+for i = useless + 1, #KEYS do redis.call('UNLINK', KEYS[i]) end
 if control_last >= control_first then
   redis.call('HSET', KEYS[7], unpack(ARGV, control_first, control_last))
 end
