@@ -339,6 +339,22 @@ def _ppo_lag() -> Case:
     )
 
 
+def _codec(name: str, shipped: str, environment: str, target: float, budget: int) -> Case:
+    """Does it matter to learning that agents act by rounded weights?"""
+    definition = _shipped(shipped)
+    return Case(
+        name=name,
+        title=f"PPO, {environment}, versions published compactly and exactly",
+        environment=environment,
+        target=target,
+        budget=budget,
+        sides=tuple(
+            Streams(name=codec, definition={**definition, "worker": {"model_codec": codec}})
+            for codec in ("compact", "exact")
+        ),
+    )
+
+
 CASES: Final = (
     _ppo_cartpole(),
     _ppo_lunar_lander(),
@@ -347,6 +363,8 @@ CASES: Final = (
     _sac_pendulum(),
     _ppo_agents(),
     _ppo_lag(),
+    _codec("codec_cartpole", "cartpole", "CartPole-v1", 475.0, 100_000),
+    _codec("codec_lunar_lander", "lunar_lander", "LunarLander-v3", 200.0, LUNAR_BUDGET),
 )
 
 
