@@ -205,7 +205,14 @@ def draw_day(path: Path, runs: Mapping[str, Sequence[Outcome]], title: str) -> N
         lower.step(range(len(late)), late, color=colour, lw=1.3, where="post")
     upper.set_title(title, fontsize=10, loc="left")
     upper.set_ylabel("replicas")
-    upper.legend(frameon=False, fontsize=8, ncols=4)
+    upper.legend(
+        frameon=False,
+        fontsize=8,
+        ncols=5,
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        borderaxespad=0.2,
+    )
     lower.set_ylabel("late requests a step")
     lower.set_xlabel("steps of half a second; each stands for 5 minutes of the demand")
     for axes in (upper, lower):
