@@ -97,6 +97,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         decisions: Learned from.
         windows_played: In which they were made.
         wall_s: How long it took.
+        cpu_s: Processor time of application, broker and worker, with the scores of all; None where
+            nobody asked.
         best_version: The one that was judged.
         validation_windows: How many.
         held_out_windows: How many.
@@ -118,6 +120,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     held_out: Mapping[str, Means]
     validation: Mapping[str, Means]
     curve: tuple[Point, ...]
+    cpu_s: float | None = None
 
 
 def markdown(results: Results) -> str:
