@@ -112,18 +112,20 @@ def whole(runs: list[Run], *, prior: bool) -> list[Run]:
 
 
 def by_rule(runs: list[Run]) -> str:
-    """All rules and agents over the whole trace: geometric mean and mean."""
-    agents = {label: whole(runs, prior=prior) for prior, label in AGENTS.items()}
-    rows = [(f"agent, {label}", mine, AGENT) for label, mine in agents.items() if mine]
-    if not rows:
-        return "No seed has been judged on all thirds of the trace.\n"
-    any_agents = rows[0][1]
-    rows += [(name, any_agents, name) for name in any_agents[0].held_out if name != AGENT]
-    lines = ["| all windows, held out in turn | geometric mean | mean |", "|---|---|---|"]
-    for label, mine, name in sorted(rows, key=lambda row: -pooled(row[1], row[2])):
-        windows = sum(run.held_out_windows for run in mine)
-        mean = sum(run.held_out_windows * run.held_out[name].mean for run in mine) / windows
-        lines.append(f"| {label} | {pooled(mine, name):.1f} | {mean:.1f} |")
+    """The geometric mean of all rules and agents: by thirds, and over the whole trace."""
+    folds = sorted({run.fold for run in runs})
+    lines = ["| held out | " + " | ".join(f"third {fold}" for fold in folds) + " | whole trace |"]
+    lines.append("|---" * (2 + len(folds)) + "|")
+    one_each = list({run.fold: run for run in runs}.values())  # of rules all say the same
+    rows = [(name, name, one_each, one_each) for name in one_each[0].held_out if name != AGENT]
+    for prior, label in AGENTS.items():
+        mine = [run for run in runs if run.prior is prior]
+        rows.append((f"**agent, {label}**", AGENT, mine, whole(runs, prior=prior)))
+    for label, name, mine, complete in rows:
+        thirds = [[run for run in mine if run.fold == fold] for fold in folds]
+        covered = complete if len(folds) == FOLDS else []
+        cells = [f"{pooled(part, name):.1f}" if part else "–" for part in (*thirds, covered)]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
