@@ -1,6 +1,6 @@
 """What one does today: rules that give every waiting job a score, and take the lowest.
 
-Where two are equal, the job that came first goes first.
+Where two are equal, the job that came first goes first, unless a rule says otherwise.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +17,8 @@ Heuristic = Callable[[Cluster, NDArray[np.int64]], NDArray[np.float64]]
 """The scores float64 [q] of the waiting jobs int64 [q] of a cluster; the lowest is next."""
 
 F1_WEIGHT: Final = 870.0
+LESS_THAN_AREAS_DIFFER: Final = 1e-6
+"""Processor-seconds for each place in the trace: a million jobs make up one."""
 
 
 def fcfs(cluster: Cluster, jobs: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -32,6 +34,11 @@ def sjf(cluster: Cluster, jobs: NDArray[np.int64]) -> NDArray[np.float64]:
 def saf(cluster: Cluster, jobs: NDArray[np.int64]) -> NDArray[np.float64]:
     """Smallest area first: request times processors."""
     return cluster.trace.request_s[jobs] * cluster.trace.processors[jobs]
+
+
+def saf_lifo(cluster: Cluster, jobs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Smallest area first, and of equals, such as the jobs of an array, the last to come."""
+    return saf(cluster, jobs) - LESS_THAN_AREAS_DIFFER * jobs
 
 
 def f1(cluster: Cluster, jobs: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -66,6 +73,7 @@ HEURISTICS: Final[Mapping[str, Heuristic]] = {
     "FCFS": fcfs,
     "SJF": sjf,
     "SAF": saf,
+    "SAF-LIFO": saf_lifo,
     "F1": f1,
     "WFP3": wfp3,
     "UNICEP": unicep,

@@ -31,7 +31,7 @@ __all__ = [
 DPI: Final = 130
 COLOURS: Final = {False: "tab:blue", True: "tab:green"}
 LABELS: Final = {False: "agent, from nothing", True: "agent, with SAF as a prior"}
-LINES: Final = {"FCFS": "-", "SJF": "--", "SAF": ":"}
+LINES: Final = {"FCFS": "-", "SJF": "--", "SAF": ":", "SAF-LIFO": "-."}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +97,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         decisions: Learned from.
         windows_played: In which they were made.
         wall_s: How long it took.
+        cpu_s: Processor time of application, broker and worker, with the scores of all; None where
+            nobody asked.
         best_version: The one that was judged.
         validation_windows: How many.
         held_out_windows: How many.
@@ -118,6 +120,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     held_out: Mapping[str, Means]
     validation: Mapping[str, Means]
     curve: tuple[Point, ...]
+    cpu_s: float | None = None
 
 
 def markdown(results: Results) -> str:
@@ -208,6 +211,8 @@ def _draw_fold(axes: "Axes", runs: Sequence[Run]) -> None:
         level = runs[0].validation[name].geometric_mean
         axes.axhline(level, color="0.35", ls=style, lw=1.2, label=name)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("decisions learned from")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
     _tidy(axes)

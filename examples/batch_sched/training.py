@@ -33,7 +33,7 @@ class Plan:
         points: Scores on the validation windows, that of the first version apart.
     """
 
-    decisions: int = 100_000
+    decisions: int = 300_000
     points: int = 12
 
 

@@ -29,6 +29,7 @@ def cluster():
         ("FCFS", [10, 20, 60]),
         ("SJF", [1000, 100, 200]),
         ("SAF", [4000, 800, 200]),
+        ("SAF-LIFO", [4000, 800, 200]),
         # log10(1000)·4 + 870·log10(10), log10(100)·8 + 870·log10(20), …
         ("F1", [12 + 870, 16 + 870 * 1.30103, 2.30103 + 870 * 1.778151]),
         # -(90 / 1000)³·4, -(80 / 100)³·8, -(40 / 200)³·1
@@ -44,12 +45,12 @@ def test_each_rule_scores_as_its_paper_says(cluster, name, scores):
 
 
 def test_the_lowest_score_goes_first_and_of_equals_the_first_to_come():
-    """All are alike to SJF, so it serves them as they came."""
+    """All are alike; SJF serves them as they came, and one rule turns that round."""
     trace = trace_of(*[(second, 5, 5, 2) for second in range(6)])
     cluster = Cluster(trace, 2)
     play(cluster, HEURISTICS["SJF"])
     assert list(cluster.started) == [0, 1, 2, 3, 4, 5]
     cluster = Cluster(trace, 2)
-    play(cluster, lambda _, jobs: -jobs.astype(float))
+    play(cluster, HEURISTICS["SAF-LIFO"])
     # Job 1 was alone when it came, so it had its turn before the others were there.
     assert list(cluster.started) == [0, 1, 5, 4, 3, 2]
