@@ -50,6 +50,13 @@ TASKS: Final = (
     Task(name="cliff_walking", environment="CliffWalking-v1", steps=20_000),
     Task(name="blackjack", environment="Blackjack-v1", steps=500_000, episodes=10_000),
     Task(name="mountain_car", environment="MountainCar-v0", steps=120_000, threshold=-110.0),
+    # rl-baselines3-zoo's trained PPO.
+    Task(
+        name="lunar_lander_continuous",
+        environment="LunarLanderContinuous-v3",
+        steps=1_000_000,
+        threshold=270.9,
+    ),
 )
 
 
