@@ -294,6 +294,7 @@ class Runtime:
             spooled=self._left_in_spool if self._closed else counts.spooled,
             control=session.directive.state,
             rule=session.directive.rule_id,
+            frames_refused=self._refresher.frames_refused,
         )
 
     def settlement(self) -> Settlement:
@@ -343,6 +344,7 @@ class Runtime:
             unsaved=counts.unsaved,
             adopted=self._adopter.count if self._adopter is not None else 0,
             models_refused=self.slot.refused,
+            frames_refused=self._refresher.frames_refused,
             rollbacks=self.slot.rollbacks,
             lineage_changes=self.slot.lineage_changes,
             server_changes=self.session.server_changes,
