@@ -117,6 +117,7 @@ class Runtime:
             max_steps=settings.max_trajectory_steps,
             reward_timeout_s=settings.reward_timeout_s,
             reward_wait_steps=settings.reward_wait_steps,
+            codec=settings.codec,
             clock=clock,
         )
         self.session = Session()
