@@ -261,6 +261,48 @@ def _refused_masks() -> Iterator[_Vector]:
     yield _Vector("mask_of_a_box", "", box, "box", refused="format")
 
 
+def _messages() -> Iterator[_Vector]:
+    """The same as Protocol Buffers."""
+    for one in (vector for vector in _valid() if vector.decodes is not None):
+        if one.name in {"discrete", "masked_cut", "prior", "multi_discrete", "box", "behaviors"}:
+            yield replace(one, name=f"message_{one.name}", fields=_message(one.decodes))
+    plain = _trajectory("discrete")
+    entry = _message(plain)
+    later = entry | {"pb": entry["pb"] + b"\x82\x06\x03abc\x88\x06\x05"}
+    yield _Vector("message_unknown_fields", "They are ignored.", later, decodes=plain)
+    both = _entry(plain) | {"pb": b"nonsense"}
+    yield _Vector("message_beside_header", "The header decides.", both, decodes=plain)
+    says = "Of a header: two bytes each, many more in memory."
+    runs = entry | {"pb": b"\x0a\xe8\x07" + b"\x1a\x00" * 500}
+    yield _Vector("message_of_empty_runs", says, runs, refused="format")
+    yield _Vector(
+        "message_header_above_limit", "", runs, refused="limit", limits={"max_header_bytes": 900}
+    )
+    steps = {"max_steps": 2}
+    yield _Vector("message_too_many_steps", "", entry, refused="limit", limits=steps)
+    for name, data in {
+        "empty": b"",
+        "cut": entry["pb"][:-1],
+        "of_a_group": b"\x0b" + entry["pb"] + b"\x0c",
+        "of_a_long_number": entry["pb"] + b"\x88\x06" + b"\xff" * 10 + b"\1",
+        "unknown_format": entry["pb"].replace(b"\x08\1\x10\3", b"\x08\2\x10\3", 1),
+        "unknown_end": entry["pb"].replace(b"\x20\1\x28\4", b"\x20\7\x28\4", 1),
+        "no_end": entry["pb"].replace(b"\x20\1\x28\4", b"\x20\0\x28\4", 1),
+        "vectors_for_choices": entry["pb"].replace(b"\x1a\x18\0\0", b"\x22\x18\0\0", 1),
+        "without_rewards": entry["pb"].replace(b"\x2a\x0c\0\0", b"\x7a\x0c\0\0", 1),
+    }.items():
+        if data == entry["pb"]:
+            raise ValueError(f"{name} is an honest message")
+        yield _Vector(f"message_{name}", "", entry | {"pb": data}, refused="format")
+
+
+def _message(trajectory: Trajectory | None) -> _Fields:
+    if trajectory is None:
+        raise ValueError("nothing to encode")
+    fields = (*address_fields(_ADDRESS), *encode_trajectory(trajectory, "protobuf"))
+    return {name.decode(): data for name, data in fields}
+
+
 def _listed(array: NDArray[Any] | None) -> object:
     return None if array is None else array.tolist()
 
@@ -290,7 +332,14 @@ def _content(found: Trajectory) -> dict[str, object]:
 def add_trajectories(collection: Collection) -> None:
     """`trajectories.json` and the values of each entry's fields, one after another."""
     vectors: list[dict[str, Any]] = []
-    makers = (_valid, _refused_addresses, _refused_headers, _refused_values, _refused_masks)
+    makers = (
+        _valid,
+        _refused_addresses,
+        _refused_headers,
+        _refused_values,
+        _refused_masks,
+        _messages,
+    )
     for one in (vector for make in makers for vector in make()):
         found: dict[str, Any] = {"name": one.name, "says": one.says}
         spec = {"obs_dim": _OBS_DIM, "action_space": _SPACES[one.kind], "priors": one.priors}

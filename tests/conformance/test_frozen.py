@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.conformance.loading import FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
-DIGEST = "4f8c73232dacc15e902e2d0268af39ff83d583591bc455b1cb4fae98484b9276"
+DIGEST = "947ba2fd237558a3c8ecd319dcb6d93c67a6f3a0cf8b138d770754fb5b6d4961"
 MAX_BYTES = 300_000
 
 

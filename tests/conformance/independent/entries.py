@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.conformance.independent.message import read_message
 from tests.conformance.independent.refusal import MAX_INTEGER, require, strict_json, whole
 
 __all__ = ["read_entry"]
@@ -35,6 +36,8 @@ def read_entry(
     found = _read_address(fields)
     size = sum(len(name) + len(value) for name, value in fields.items())
     require(size <= limits.get("max_entry_bytes", MAX_ENTRY_BYTES), "too large", "limit")
+    if b"pb" in fields and b"h" not in fields:
+        fields = read_message(fields[b"pb"], spec, limits)
     require(b"h" in fields, "no header")
     header_bytes = limits.get("max_header_bytes", MAX_HEADER_BYTES)
     require(len(fields[b"h"]) <= header_bytes, "header too large", "limit")
