@@ -7,6 +7,7 @@ columns, and is checked by the same code. The library is an extra, loaded when i
 
 import importlib
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -47,9 +48,12 @@ _REQUIRED: Final = ("obs", "reward", "log_prob")
 
 _HEADER_NUMBER: Final = 1
 _LAST_NUMBER: Final = 10
+_MOST_FIELDS: Final = 256
+"""Of one message, those of later versions included."""
 _LONGEST_VARINT: Final = 10
 
 
+@cache
 def _module() -> Any:  # noqa: ANN401 -- mypy takes an unconditional import for a base dependency
     require_protobuf(f'the trajectory codec "{PROTOBUF_CODEC}"')
     return importlib.import_module("rl4sys_stream.wire.rl4sys_stream_pb2")
@@ -180,11 +184,7 @@ def _header(message: "pb2.Trajectory", columns: Mapping[str, object]) -> Header:
 def _parse(fields: Mapping[bytes, bytes], limits: WireLimits) -> "pb2.Trajectory":
     check_entry_size(fields, limits)
     data = fields[MESSAGE_FIELD]
-    aside = _bytes_beside_columns(data)
-    if aside > limits.max_header_bytes:
-        raise WireLimitError(
-            f"a message of {aside} bytes beside its columns; {limits.max_header_bytes} are allowed"
-        )
+    _check_size(data, limits)
     pb = _module()
     message: pb2.Trajectory = pb.Trajectory()
     decode_error = importlib.import_module("google.protobuf.message").DecodeError
@@ -205,34 +205,53 @@ def _parse(fields: Mapping[bytes, bytes], limits: WireLimits) -> "pb2.Trajectory
     return message
 
 
-def _bytes_beside_columns(data: bytes) -> int:
-    """How much of a message is no content of a column.
+def _check_size(data: bytes, limits: WireLimits) -> None:
+    """Refuse a message by what is in it beside the contents of columns.
 
-    The library makes objects of the rest, which are many times its size; so it is measured before.
+    The library makes objects of that, which are many times its size; so it is measured before.
 
     Raises:
         WireFormatError: If the message is cut, or holds what no version of the format has.
+        WireLimitError: If there is more than `limits` says, or there are too many fields.
     """
     at, columns = 0, 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        match tag & 7:
-            case 0:  # a number
-                _, at = _varint(data, at)
-            case 1:  # 64 bits
-                at += 8
-            case 2:  # bytes
-                size, at = _varint(data, at)
-                at += size
-                if _HEADER_NUMBER < tag >> 3 <= _LAST_NUMBER:
-                    columns += size
-            case 5:  # 32 bits
-                at += 4
-            case kind:
-                raise WireFormatError(f"the message has a field of wire type {kind}")
-        if at > len(data):
-            raise WireFormatError("the message ends within a field")
-    return len(data) - columns
+    for _ in range(_MOST_FIELDS):
+        if at == len(data):
+            break
+        number, size, at = _skip_field(data, at)
+        if _HEADER_NUMBER < number <= _LAST_NUMBER:
+            columns += size
+    if at < len(data):
+        raise WireLimitError(f"a message of more than {_MOST_FIELDS} fields")
+    aside = len(data) - columns
+    if aside > limits.max_header_bytes:
+        raise WireLimitError(
+            f"a message of {aside} bytes beside its columns; {limits.max_header_bytes} are allowed"
+        )
+
+
+def _skip_field(data: bytes, at: int) -> tuple[int, int, int]:
+    """Number of the field at `at`, how many bytes are its content, and where the next one begins.
+
+    Only of bytes there is a content: a column is nothing else.
+    """
+    tag, at = _varint(data, at)
+    size = 0
+    match tag & 7:
+        case 0:  # a number
+            _, at = _varint(data, at)
+        case 1:  # 64 bits
+            at += 8
+        case 2:  # bytes
+            size, at = _varint(data, at)
+            at += size
+        case 5:  # 32 bits
+            at += 4
+        case kind:
+            raise WireFormatError(f"the message has a field of wire type {kind}")
+    if at > len(data):
+        raise WireFormatError("the message ends within a field")
+    return tag >> 3, size, at
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -109,8 +109,11 @@ def _messages() -> tuple[bytes, ...]:
     """Honest ones, and some whose parts would be many times their size in memory."""
     entries = [decode_trajectory(dict(unpack(entry)), SPEC) for entry in _entries()]
     honest = [dict(encode_trajectory(each, "protobuf"))[b"pb"] for each in entries]
+    header = (
+        b"\x0a\xe8\xfb\x03\x08\x01\x10\x80\x80\x02" + b"\x1a\x00" * 32_497 + b"\x2a\x80\x80\x08"
+    )
     bombs = [
-        b"\x0a\xc0\xe8\x07" + b"\x1a\x00" * 64_544,  # runs
+        header + bytes(4 << 15),  # as many runs as steps, all of them empty
         b"\x0a\x00" * 100_000,  # headers
         b"\xa8\x06\x01" * 50_000,  # fields that nobody knows
         b"\x0b" * 50_000,  # groups in one another

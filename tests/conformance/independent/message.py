@@ -58,6 +58,7 @@ def fields_of(data: bytes) -> Iterator[tuple[int, Any]]:
 def read_message(data: bytes, spec: dict[str, Any], limits: dict[str, int]) -> dict[bytes, bytes]:
     """The entry with a JSON header and columns that says the same."""
     found = list(fields_of(data))
+    require(len(found) <= 256, "too many fields", "limit")
     columns = {NAMES[number]: content for number, content in found if number in NAMES}
     aside = len(data) - sum(len(content) for number, content in found if number in NAMES)
     require(aside <= limits.get("max_header_bytes", 65_536), "too much header", "limit")

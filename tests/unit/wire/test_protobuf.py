@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 
 from rl4sys_stream.config.extras import OLDEST_PROTOBUF, require_protobuf
 from rl4sys_stream.errors import MissingExtraError, WireError, WireFormatError, WireLimitError
+from rl4sys_stream.wire import protobuf
 from rl4sys_stream.wire import rl4sys_stream_pb2 as pb
 from rl4sys_stream.wire.format import WireLimits
 from rl4sys_stream.wire.trajectory import (
@@ -150,6 +151,8 @@ def test_a_message_that_would_grow_in_memory_is_not_parsed():
     varint = bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14 & 127])
     with pytest.raises(WireLimitError, match="beside its columns"):
         decode(b"\x0a" + varint + runs)
+    with pytest.raises(WireLimitError, match="more than 256 fields"):
+        decode(b"\x0a\x00" * 300)
     within = message()
     for _ in range(5):
         within.header.behavior.add()
@@ -192,6 +195,7 @@ def test_a_missing_or_old_library_is_named_with_the_next_move(monkeypatch):
     with pytest.raises(MissingExtraError, match=r"which it needs.*rl4sys-stream\[protobuf\]"):
         require_protobuf("it")
     monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    protobuf._module.cache_clear()
     with pytest.raises(MissingExtraError, match=r"rl4sys-stream\[protobuf\]"):
         encode_trajectory(PLAIN, "protobuf")
 
