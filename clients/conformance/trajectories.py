@@ -278,6 +278,8 @@ def _messages() -> Iterator[_Vector]:
     yield _Vector(
         "message_header_above_limit", "", runs, refused="limit", limits={"max_header_bytes": 900}
     )
+    many = entry | {"pb": b"\x0a\x00" * 257}
+    yield _Vector("message_of_many_fields", "", many, refused="limit")
     steps = {"max_steps": 2}
     yield _Vector("message_too_many_steps", "", entry, refused="limit", limits=steps)
     for name, data in {

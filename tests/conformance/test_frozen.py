@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.conformance.loading import FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
-DIGEST = "947ba2fd237558a3c8ecd319dcb6d93c67a6f3a0cf8b138d770754fb5b6d4961"
+DIGEST = "1fd28d7974f8868d50b30754fd044fa196b91a862d74ea221665b7a8b38d1db9"
 MAX_BYTES = 300_000
 
 

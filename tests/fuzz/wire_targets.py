@@ -110,7 +110,9 @@ def _messages() -> tuple[bytes, ...]:
     entries = [decode_trajectory(dict(unpack(entry)), SPEC) for entry in _entries()]
     honest = [dict(encode_trajectory(each, "protobuf"))[b"pb"] for each in entries]
     header = (
-        b"\x0a\xe8\xfb\x03\x08\x01\x10\x80\x80\x02" + b"\x1a\x00" * 32_497 + b"\x2a\x80\x80\x08"
+        b"\x0a\xe8\xfb\x03\x08\x01\x10\x80\x80\x02\x20\x01"
+        + b"\x1a\x00" * 32_496
+        + b"\x2a\x80\x80\x08"
     )
     bombs = [
         header + bytes(4 << 15),  # as many runs as steps, all of them empty
