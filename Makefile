@@ -38,7 +38,7 @@ export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup lint fmt types imports unit integration fault learn fuzz all-tests \
+.PHONY: help demo test setup lint fmt types imports unit integration fault learn fuzz proto all-tests \
 	wheel compose-test bench bench-learning bench-models outage soak chaos clean
 
 help:
@@ -46,7 +46,7 @@ help:
 	@echo
 	@echo "verbs: demo test | setup lint fmt types imports unit integration fault learn wheel |"
 	@echo "       compose-test (needs Docker) bench bench-learning bench-models outage soak"
-	@echo "       chaos fuzz clean"
+	@echo "       chaos fuzz proto clean"
 
 # Lunar Lander learns through Redis streams: embedded broker, dispatcher, worker, application.
 demo: $(VENV)/.installed-run
@@ -87,6 +87,11 @@ fault: $(VENV)/.installed-dev
 
 learn: $(VENV)/.installed-dev
 	$(PYTEST) tests/learning
+
+# The Python of clients/proto, into the package; a test holds it against the source.
+proto: $(VENV)/.installed-dev
+	$(BIN)/python -m grpc_tools.protoc -I clients/proto --python_out=rl4sys_stream/wire \
+	  --pyi_out=rl4sys_stream/wire rl4sys_stream.proto
 
 # Hostile bytes against every decoder, guided by coverage; docs/fuzzing.md. Linux on x86-64 only.
 fuzz: $(VENV)/.installed-fuzz

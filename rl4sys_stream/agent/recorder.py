@@ -32,7 +32,7 @@ from rl4sys_stream.clock import Clock
 from rl4sys_stream.errors import TrajectoryStateError, WireError
 from rl4sys_stream.spaces.actions import ActionFormat
 from rl4sys_stream.telemetry import log_event
-from rl4sys_stream.wire.trajectory import End
+from rl4sys_stream.wire.format import End, TrajectoryCodec
 
 __all__ = ["Recorder"]
 
@@ -73,6 +73,7 @@ class Recorder:
         max_steps: int,
         reward_timeout_s: float,
         reward_wait_steps: int = 1 << 18,
+        codec: TrajectoryCodec = "columns",
         clock: Clock,
     ) -> None:
         """An empty recorder.
@@ -84,6 +85,7 @@ class Recorder:
             max_steps: A longer trajectory is cut.
             reward_timeout_s: How long an ended trajectory waits for rewards.
             reward_wait_steps: Steps that may wait so in all; beyond it the oldest are given up.
+            codec: How trajectories are encoded.
             clock: Times `reward_timeout_s`.
         """
         self._outbox = outbox
@@ -92,6 +94,7 @@ class Recorder:
         self.max_steps = max_steps
         self._reward_timeout_s = reward_timeout_s
         self._reward_wait_steps = reward_wait_steps
+        self._codec = codec
         self._clock = clock
         self._lock = threading.Lock()
         self._ordinals = itertools.count()
@@ -282,6 +285,7 @@ class Recorder:
                     obs_dim=self._obs_dim,
                     actions=self._actions,
                     wall_ms=self._clock.wall_ms(),
+                    codec=self._codec,
                 )
             except WireError as error:
                 # The inputs were checked when they came in, so this is a fault of ours; the

@@ -97,9 +97,15 @@ class Refresher:
         self._settled_by: bytes | None = None
         self._refused_model: tuple[bytes, bytes] | None = None
         self._refused_until = 0.0
+        self._notices_refused = 0
         self._register_at = self._poll_at = self._heartbeat_at = self._sweep_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rl4sys-agent-refresh", daemon=True)
+
+    @property
+    def frames_refused(self) -> int:
+        """Diffs that were refused, whether they came in notices or were read."""
+        return self._notices_refused + self._subscriber.frames_refused
 
     def start(self) -> None:
         """Start the thread."""
@@ -365,6 +371,7 @@ class Refresher:
                 return False
             self._install(model)
         except StreamError as error:
+            self._notices_refused += 1
             session.last_error = str(error)
             self._states.set("agent.notice", "refused", level=logging.WARNING, error=error)
             return False

@@ -117,6 +117,7 @@ class Runtime:
             max_steps=settings.max_trajectory_steps,
             reward_timeout_s=settings.reward_timeout_s,
             reward_wait_steps=settings.reward_wait_steps,
+            codec=settings.codec,
             clock=clock,
         )
         self.session = Session()
@@ -294,6 +295,7 @@ class Runtime:
             spooled=self._left_in_spool if self._closed else counts.spooled,
             control=session.directive.state,
             rule=session.directive.rule_id,
+            frames_refused=self._refresher.frames_refused,
         )
 
     def settlement(self) -> Settlement:
@@ -343,6 +345,7 @@ class Runtime:
             unsaved=counts.unsaved,
             adopted=self._adopter.count if self._adopter is not None else 0,
             models_refused=self.slot.refused,
+            frames_refused=self._refresher.frames_refused,
             rollbacks=self.slot.rollbacks,
             lineage_changes=self.slot.lineage_changes,
             server_changes=self.session.server_changes,

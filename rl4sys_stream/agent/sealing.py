@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from rl4sys_stream.agent.handles import ActionHandle, Segment
 from rl4sys_stream.agent.parcels import Sealed
 from rl4sys_stream.spaces.actions import ActionFormat
+from rl4sys_stream.wire.format import TrajectoryCodec
 from rl4sys_stream.wire.trajectory import BehaviorRun, Trajectory, encode_trajectory
 
 __all__ = ["seal", "to_trajectory"]
@@ -91,12 +92,19 @@ def _priors(steps: Sequence[ActionHandle], choices: int) -> NDArray[np.float32] 
     return priors
 
 
-def seal(segment: Segment, *, obs_dim: int, actions: ActionFormat, wall_ms: int) -> Sealed:
+def seal(
+    segment: Segment,
+    *,
+    obs_dim: int,
+    actions: ActionFormat,
+    wall_ms: int,
+    codec: TrajectoryCodec,
+) -> Sealed:
     """The segment encoded; everything happens in the calling thread.
 
     Raises:
         WireError: If it cannot be encoded (an error of this package, not of the application).
     """
     trajectory = to_trajectory(segment, obs_dim=obs_dim, actions=actions, wall_ms=wall_ms)
-    fields = encode_trajectory(trajectory)
+    fields = encode_trajectory(trajectory, codec)
     return Sealed(fields, sum(len(name) + len(value) for name, value in fields))

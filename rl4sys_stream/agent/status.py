@@ -48,6 +48,8 @@ class AgentStatus:
         unsaved: Trajectories that its disk had no room for; they are in memory alone.
         adopted: Dead agents whose books this one has closed.
         models_refused: Models that did not decode or fit; the one before stayed.
+        frames_refused: Diffs and notices that were damaged, or did not lead to what was published;
+            a keyframe took their place, or the model before stayed.
         rollbacks: Times that the broker had lost the version that acted: it went back in time.
         lineage_changes: Times that a model came of another training history: a client was reset or
             deleted, or the broker lost all that it had.
@@ -88,6 +90,7 @@ class AgentStatus:
     unsaved: int
     adopted: int
     models_refused: int
+    frames_refused: int
     rollbacks: int
     lineage_changes: int
     server_changes: int

@@ -79,6 +79,7 @@ class AgentHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
         adopted_by: The agent that finishes the books of this dead one, "".
         control: "", "pinned", "promoted" or "stopped"; see `control.Directive`.
         rule: Rule of the client's control that it obeys, "".
+        frames_refused: Diffs and notices that were damaged, or did not lead to what was published.
     """
 
     agent_id: str
@@ -108,6 +109,7 @@ class AgentHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
     adopted_by: str = ""
     control: str = ""
     rule: str = ""
+    frames_refused: int = 0
 
 
 class WorkerReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from rl4sys_stream.broker.registry import WorkerReport, write_worker_report
 from rl4sys_stream.broker.server_facts import require_suitable
 from rl4sys_stream.cli.options import broker_option, resolve
 from rl4sys_stream.config import ClientConfig, check_client_id, find_definition, load_config
+from rl4sys_stream.config.extras import require_protobuf
 from rl4sys_stream.dispatcher.loop import Dispatcher, DispatcherSettings
 from rl4sys_stream.dispatcher.process import worker_spawner
 from rl4sys_stream.errors import (
@@ -152,6 +153,7 @@ def _prepare_worker(
     client: str, redis_url: str | None, config: Path | None, workers_dir: Path | None
 ) -> "Worker":
     require_torch()
+    require_protobuf("a worker")
     definition = _definition(client, config, workers_dir)
     configured = definition.redis_url if definition else None
     address = resolve(redis_url or os.environ.get(URL_ENV) or configured)

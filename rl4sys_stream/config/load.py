@@ -12,6 +12,7 @@ import msgspec
 from rl4sys_stream.config.algorithms import find_algorithm, read_parameters
 from rl4sys_stream.config.client import DEFAULT_TIMEOUT_S, ClientConfig, check_client_id
 from rl4sys_stream.config.environment import read_environment
+from rl4sys_stream.config.extras import require_protobuf
 from rl4sys_stream.config.forms import read_document, read_native
 from rl4sys_stream.config.hyperparameters import (
     DQNParameters,
@@ -70,6 +71,7 @@ def load_config(
     Raises:
         ConfigError: If the file cannot be read, a key is unknown, a value mistyped or out of
             range, or a combination impossible.
+        MissingExtraError: If a setting asks for a library that is not installed.
     """
     merged, source = Layer(), None
     if path is not None:
@@ -115,6 +117,8 @@ def _assemble(merged: Layer, source: Path | None) -> ClientConfig:
         algorithm, merged.section("algorithm_parameters"), locate=merged.locate
     )
     agent, worker = section(AgentSettings, "agent"), section(WorkerSettings, "worker")
+    if agent.codec == "protobuf":
+        require_protobuf('the setting agent.codec "protobuf"')
     for name, why in parameters.unread().items():
         merged.not_applicable(merged.locate(f"algorithm_parameters.{name}").path, why)
     limited = worker.max_policy_lag != WorkerSettings().max_policy_lag

@@ -33,6 +33,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     Attributes:
         max_trajectory_steps: A longer episode is cut into trajectories of this many steps, which
             bootstrap from the observation at the cut.
+        codec: How trajectories are encoded: "columns", or "protobuf", which needs the extra of that
+            name where the agent runs. Workers take both at any time.
         queue_entries: Ended trajectories that may wait for the sender.
         queue_bytes: Their size, encoded.
         drop_policy: What happens when the queue is full: "drop_oldest", "drop_newest", or "block",
@@ -66,6 +68,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """
 
     max_trajectory_steps: Count = 256
+    codec: Literal["columns", "protobuf"] = "columns"
     queue_entries: Count = 4096
     queue_bytes: Count = 64 << 20
     drop_policy: Literal["drop_oldest", "drop_newest", "block"] = "drop_oldest"

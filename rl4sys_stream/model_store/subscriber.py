@@ -54,12 +54,18 @@ def _is_lost(head: Head, held: Model) -> bool:
 
 
 class ModelSubscriber:
-    """Reads versions of one client. Not thread-safe."""
+    """Reads versions of one client. Not thread-safe.
+
+    Attributes:
+        frames_refused: Times that diffs did not lead from what the reader had to what was wanted,
+            so that it began again from a keyframe.
+    """
 
     def __init__(self, broker: Broker, keys: ClientKeys) -> None:
         """Prepare; nothing is read yet."""
         self._broker = broker
         self._keys = keys
+        self.frames_refused = 0
 
     def refresh(self, current: Model | None) -> Model | None:
         """The newest version, or None if `current` is it or there is none.
@@ -137,6 +143,7 @@ class ModelSubscriber:
             return self._assemble(head, reads, held.weights)
         except WireError:
             # A gap or a base that is not the publisher's: start over from the keyframe.
+            self.frames_refused += 1
             return self._assemble(head, plan_reads(head.manifest, target, None), None)
 
     def _assemble(self, head: Head, reads: Sequence[Read], weights: Weights | None) -> Model:

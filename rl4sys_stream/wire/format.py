@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 __all__ = [
     "FALLBACK_TOKEN",
@@ -11,11 +11,13 @@ __all__ = [
     "MAX_EXACT_INTEGER",
     "MAX_PRIOR",
     "MAX_TOKEN_CHARS",
+    "PROTOBUF_CODEC",
     "TRAJECTORY_CODEC",
     "TRAJECTORY_FORMAT",
     "UINT8",
     "WEIGHTS_FORMAT",
     "End",
+    "TrajectoryCodec",
     "WireLimits",
 ]
 
@@ -24,6 +26,12 @@ TRAJECTORY_FORMAT: Final = 1
 
 TRAJECTORY_CODEC: Final = "columns"
 """`codec` in a trajectory's header: one raw column a quantity."""
+
+PROTOBUF_CODEC: Final = "protobuf"
+"""The other codec: one message of Protocol Buffers for all of them."""
+
+TrajectoryCodec = Literal["columns", "protobuf"]
+"""How an agent encodes trajectories; readers take both."""
 
 WEIGHTS_FORMAT: Final = 1
 """Format byte of snapshot and diff frames."""

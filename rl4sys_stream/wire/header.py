@@ -26,7 +26,7 @@ from rl4sys_stream.wire.format import (
 )
 from rl4sys_stream.wire.tensor import Column
 
-__all__ = ["Header", "Run", "read_header"]
+__all__ = ["Header", "Run", "check_entry_size", "check_steps", "read_header"]
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_EXACT_INTEGER)]
 _Steps = Annotated[int, msgspec.Meta(ge=1, le=MAX_EXACT_INTEGER)]
@@ -70,9 +70,7 @@ def read_header(fields: Mapping[bytes, bytes], limits: WireLimits) -> Header:
         WireFormatError: If there is none, it does not parse, or its format is unknown.
         WireLimitError: If the entry, the header or the number of steps is above `limits`.
     """
-    size = sum(len(name) + len(data) for name, data in fields.items())
-    if size > limits.max_entry_bytes:
-        raise WireLimitError(f"an entry of {size} bytes; {limits.max_entry_bytes} are allowed")
+    check_entry_size(fields, limits)
     data = entry_field(fields, b"h")
     if len(data) > limits.max_header_bytes:
         raise WireLimitError(
@@ -85,9 +83,29 @@ def read_header(fields: Mapping[bytes, bytes], limits: WireLimits) -> Header:
         _check_format(_read_preamble(data))
         raise WireFormatError(f"the header does not parse: {error}") from None
     _check_format(header)
-    if header.steps > limits.max_steps:
-        raise WireLimitError(f"{header.steps} steps; {limits.max_steps} are allowed")
+    check_steps(header.steps, limits)
     return header
+
+
+def check_entry_size(fields: Mapping[bytes, bytes], limits: WireLimits) -> None:
+    """Refuse an entry by its size alone.
+
+    Raises:
+        WireLimitError: If it is larger than `limits`.
+    """
+    size = sum(len(name) + len(data) for name, data in fields.items())
+    if size > limits.max_entry_bytes:
+        raise WireLimitError(f"an entry of {size} bytes; {limits.max_entry_bytes} are allowed")
+
+
+def check_steps(steps: int, limits: WireLimits) -> None:
+    """Refuse an entry by the steps that it declares.
+
+    Raises:
+        WireLimitError: If there are more than `limits` says.
+    """
+    if steps > limits.max_steps:
+        raise WireLimitError(f"{steps} steps; {limits.max_steps} are allowed")
 
 
 def _read_preamble(data: bytes) -> _Preamble | None:

@@ -12,9 +12,11 @@
 | `final_obs` | `<f4 [obs_dim]`; absent only after `terminated`                 |
 | `final_mask` | `|u1 [choices]`, allowed at `final_obs`; absent if nobody said it |
 
-Beside them stand `agent_id`, `seq` and `floor` (see `EntryAddress`), which stay readable when the
-rest is not. Shapes in the header leave T out. A reader ignores header keys and entry fields that it
-does not know, but refuses unknown columns: a column is data that the learner was meant to use.
+An agent may send all of it as one message of Protocol Buffers instead, in the field `pb` (see
+protobuf.py). Beside them stand `agent_id`, `seq` and `floor` (see `EntryAddress`), which stay
+readable when the rest is not. Shapes in the header leave T out. A reader ignores header keys and
+entry fields that it does not know, but refuses unknown columns: a column is data that the learner
+was meant to use.
 """
 
 from collections.abc import Mapping
@@ -38,13 +40,21 @@ from rl4sys_stream.wire.format import (
     FLOAT32,
     INT64,
     MAX_PRIOR,
+    PROTOBUF_CODEC,
     TRAJECTORY_CODEC,
     TRAJECTORY_FORMAT,
     UINT8,
     End,
+    TrajectoryCodec,
     WireLimits,
 )
 from rl4sys_stream.wire.header import Header, Run, read_header
+from rl4sys_stream.wire.protobuf import (
+    encode_message,
+    is_message,
+    message_steps,
+    read_message,
+)
 from rl4sys_stream.wire.tensor import Column, decode_array, encode_array
 
 __all__ = [
@@ -57,6 +67,7 @@ __all__ = [
     "decode_address",
     "decode_trajectory",
     "encode_trajectory",
+    "read_steps",
 ]
 
 LOG_PROB_SLACK: Final = 1e-6
@@ -137,13 +148,20 @@ class TrajectorySpec:
     priors: bool = False
 
 
-def encode_trajectory(trajectory: Trajectory) -> tuple[tuple[bytes, bytes], ...]:
+def encode_trajectory(
+    trajectory: Trajectory, codec: TrajectoryCodec = TRAJECTORY_CODEC
+) -> tuple[tuple[bytes, bytes], ...]:
     """The entry's fields without its address (see `address_fields`).
 
     Values are not looked at: the recorder checked them when they came in, the worker will again.
 
+    Args:
+        trajectory: What to encode.
+        codec: "columns", or "protobuf", which needs the extra of that name.
+
     Raises:
         WireFormatError: If the arrays do not fit each other, or the behavior does not add up.
+        MissingExtraError: If the codec's library is not installed.
     """
     steps = len(trajectory.actions)
     _check_shapes(trajectory, steps)
@@ -161,7 +179,7 @@ def encode_trajectory(trajectory: Trajectory) -> tuple[tuple[bytes, bytes], ...]
     final, final_mask = trajectory.final_observation, trajectory.final_mask
     header = Header(
         v=TRAJECTORY_FORMAT,
-        codec=TRAJECTORY_CODEC,
+        codec=codec,
         steps=steps,
         cols={name: (dtype, array.shape[1:]) for name, (array, dtype) in arrays.items()},
         behavior=tuple(Run(run.version, run.token, run.steps) for run in trajectory.behavior),
@@ -172,14 +190,15 @@ def encode_trajectory(trajectory: Trajectory) -> tuple[tuple[bytes, bytes], ...]
         final_obs=None if final is None else (FLOAT32, final.shape),
         final_mask=None if final_mask is None else (UINT8, final_mask.shape),
     )
-    fields = [(b"h", msgspec.json.encode(header))]
-    for name, (array, dtype) in arrays.items():
-        fields.append((name.encode(), encode_array(array, dtype)))
+    columns = {name: encode_array(array, dtype) for name, (array, dtype) in arrays.items()}
     if final is not None:
-        fields.append((b"final_obs", encode_array(final, FLOAT32)))
+        columns["final_obs"] = encode_array(final, FLOAT32)
     if final_mask is not None:
-        fields.append((b"final_mask", encode_array(final_mask, UINT8)))
-    return tuple(fields)
+        columns["final_mask"] = encode_array(final_mask, UINT8)
+    if codec == PROTOBUF_CODEC:
+        return encode_message(header, columns)
+    named = ((name.encode(), data) for name, data in columns.items())
+    return (b"h", msgspec.json.encode(header)), *named
 
 
 def _action_dtype(actions: NDArray[Any]) -> str:
@@ -200,8 +219,14 @@ def decode_trajectory(fields: Mapping[bytes, bytes], spec: TrajectorySpec) -> Tr
         WireFormatError: If it does not decode, or breaks a promise of `Trajectory`. The entry will
             never decode: quarantine it.
         WireLimitError: If it is larger than `spec.limits`.
+        MissingExtraError: If the library of its codec is not installed.
     """
-    header = read_header(fields, spec.limits)
+    if is_message(fields):
+        header, fields = read_message(
+            fields, obs_dim=spec.obs_dim, actions=spec.actions, limits=spec.limits
+        )
+    else:
+        header = read_header(fields, spec.limits)
     columns = _read_columns(fields, header, spec)
     trajectory = Trajectory(
         observations=columns["obs"],
@@ -221,6 +246,19 @@ def decode_trajectory(fields: Mapping[bytes, bytes], spec: TrajectorySpec) -> Tr
     _check_behavior(trajectory, header.steps)
     _check_values(trajectory, spec)
     return trajectory
+
+
+def read_steps(fields: Mapping[bytes, bytes], limits: WireLimits) -> int:
+    """Steps of an entry, by its header alone.
+
+    Raises:
+        WireFormatError: If that does not decode.
+        WireLimitError: If it is larger than `limits`.
+        MissingExtraError: If the library of its codec is not installed.
+    """
+    if is_message(fields):
+        return message_steps(fields, limits)
+    return read_header(fields, limits).steps
 
 
 def _read_columns(

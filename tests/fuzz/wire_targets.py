@@ -100,6 +100,29 @@ def _entries() -> tuple[bytes, ...]:
     return tuple(pack(encode_trajectory(each)) for each in entries)
 
 
+def _decode_message(data: bytes) -> None:
+    found = decode_trajectory({b"pb": data}, SPEC)
+    decode_trajectory(dict(encode_trajectory(found, "protobuf")), SPEC)
+
+
+def _messages() -> tuple[bytes, ...]:
+    """Honest ones, and some whose parts would be many times their size in memory."""
+    entries = [decode_trajectory(dict(unpack(entry)), SPEC) for entry in _entries()]
+    honest = [dict(encode_trajectory(each, "protobuf"))[b"pb"] for each in entries]
+    header = (
+        b"\x0a\xe8\xfb\x03\x08\x01\x10\x80\x80\x02\x20\x01"
+        + b"\x1a\x00" * 32_496
+        + b"\x2a\x80\x80\x08"
+    )
+    bombs = [
+        header + bytes(4 << 15),  # as many runs as steps, all of them empty
+        b"\x0a\x00" * 100_000,  # headers
+        b"\xa8\x06\x01" * 50_000,  # fields that nobody knows
+        b"\x0b" * 50_000,  # groups in one another
+    ]
+    return *honest, *bombs
+
+
 # -- weights -------------------------------------------------------------------------------------
 
 
@@ -281,6 +304,7 @@ _WEIGHTS_BYTES = (1 << 20) + MAX_PARAMETERS * PARAMETER_BYTES
 
 WIRE_TARGETS = (
     Target("trajectory", _decode_entry, WireError, _entries(), honest=5, fields=True),
+    Target("trajectory_message", _decode_message, WireError, _messages(), honest=6),
     Target("address", _decode_address, WireError, _addresses(), fields=True),
     Target("tensor", _decode_tensor, WireError, _tensors(), honest=3),
     Target(

@@ -18,8 +18,7 @@ from rl4sys_stream.cli.demo.progress import Progress, VersionPoint
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.errors import BrokerError, WireError
 from rl4sys_stream.wire.format import WireLimits
-from rl4sys_stream.wire.header import read_header
-from rl4sys_stream.wire.trajectory import decode_address
+from rl4sys_stream.wire.trajectory import decode_address, read_steps
 
 __all__ = ["Monitor", "RunAudit"]
 
@@ -161,7 +160,7 @@ class Monitor:
                 settled = address.seq <= ledger.watermark or address.seq in ledger.above
                 if address.agent_id not in self.agents or settled:
                     continue
-                steps += read_header(entry.fields, WireLimits()).steps
+                steps += read_steps(entry.fields, WireLimits())
             except WireError:
                 continue
             entries += 1

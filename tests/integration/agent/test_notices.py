@@ -79,19 +79,21 @@ def test_an_agent_acts_by_a_diff_that_rode_in_the_notice(world: World):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "refused"),
     [
-        notice_of(2, 3),
-        notice_of(1, 2, token="2:other"),
-        notice_of(1, 2, digest="0" * 32),
-        msgspec.structs.replace(notice_of(1, 2), diff=b"RL4D\1\2nothing"),
-        msgspec.structs.replace(notice_of(1, 2), lineage="second"),
-        msgspec.structs.replace(notice_of(1, 2), extras=b"{}"),
+        (notice_of(2, 3), 0),
+        (notice_of(1, 2, token="2:other"), 0),
+        (notice_of(1, 2, digest="0" * 32), 1),
+        (msgspec.structs.replace(notice_of(1, 2), diff=b"RL4D\1\2nothing"), 1),
+        (msgspec.structs.replace(notice_of(1, 2), lineage="second"), 0),
+        (msgspec.structs.replace(notice_of(1, 2), extras=b"{}"), 1),
     ],
     ids=["another base", "another worker", "digest", "damaged", "another lineage", "extras"],
 )
-def test_a_notice_that_does_not_fit_makes_the_agent_look_at_the_head(world: World, wrong: Notice):
-    """It keeps acting by what it has, and finds there what is true."""
+def test_a_notice_that_does_not_fit_makes_the_agent_look_at_the_head(
+    world: World, wrong: Notice, refused: int
+):
+    """It keeps acting by what it has, finds there what is true, and counts what was damaged."""
     with world.agent(poll_interval_s=SLOW) as agent:
         acting(world, agent)
         world.publish(2, preferring(3).weights, notice=False)
@@ -99,6 +101,21 @@ def test_a_notice_that_does_not_fit_makes_the_agent_look_at_the_head(world: Worl
         eventually(lambda: agent.version == 2)
         _, action = agent.request_for_action(None, OBS)
         assert int(action) == 3
+        assert (agent.status().frames_refused, agent.status().models_refused) == (refused, 0)
+    told = world.heartbeat(agent.agent_id)
+    assert told is not None
+    assert told.frames_refused == refused
+
+
+def test_a_damaged_diff_is_counted_where_the_keyframe_takes_its_place(world: World):
+    """The agent acts by the right version, and somebody learns that the broker's bytes are not."""
+    with world.agent() as agent:
+        acting(world, agent)
+        world.publish(2, preferring(2).weights)
+        eventually(lambda: agent.version == 2)
+        world.publish_damaged(3, preferring(2).weights, preferring(3).weights)
+        eventually(lambda: agent.version == 3)
+        assert (agent.status().frames_refused, agent.status().models_refused) == (1, 0)
 
 
 def test_a_notice_does_not_move_an_agent_that_is_held(world: World):

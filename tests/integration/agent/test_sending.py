@@ -1,12 +1,13 @@
 """Every sealed trajectory ends in the stream under its own number, and the counts are exact."""
 
+import sys
 import threading
 
 import numpy as np
 import pytest
 
 from rl4sys_stream import Box, ConfigError, Discrete, StreamAgent
-from rl4sys_stream.errors import TrajectoryStateError
+from rl4sys_stream.errors import MissingExtraError, TrajectoryStateError
 from rl4sys_stream.testing import RedisServer, eventually
 from rl4sys_stream.wire.trajectory import End
 from tests.integration.agent.world import OBS, QUICK, World, play
@@ -26,6 +27,26 @@ def test_trajectories_arrive_once_in_order_and_as_recorded(world: World):
         status = agent.status()
         assert (status.accepted, status.issued, status.steps) == (150, 150, 300)
         assert (status.queued, status.unanswered, status.dropped, status.resent) == (0, 0, 0, 0)
+
+
+def test_an_agent_may_send_protocol_buffers_instead_of_columns(world: World):
+    """Each entry is one message; a worker decodes it to the same."""
+    with world.agent(seed=1, codec="protobuf") as agent:
+        play(agent, 20, steps=2)
+        assert agent.flush(10)
+        sent = world.sent()
+        assert [entry.trajectory.rewards.tolist() for entry in sent] == [[e, e] for e in range(20)]
+        for entry in sent:
+            assert entry.fields.keys() == {b"agent_id", b"seq", b"floor", b"pb"}
+
+
+def test_an_agent_without_the_library_of_its_codec_says_what_to_install(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """At its construction, not at the first trajectory."""
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'rl4sys-stream\[protobuf\]'"):
+        world.agent(codec="protobuf")
 
 
 def test_the_floor_rises_when_what_was_sent_is_past_its_retention(world: World):

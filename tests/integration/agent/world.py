@@ -15,6 +15,7 @@ from rl4sys_stream.config import ClientSpec
 from rl4sys_stream.model_store.publisher import KeyframePolicy, Provenance, Publisher
 from rl4sys_stream.policy.extras import BehaviorExtras
 from rl4sys_stream.spaces.actions import ActionFormat
+from rl4sys_stream.wire.diff import encode_diff
 from rl4sys_stream.wire.snapshot import Weights
 from rl4sys_stream.wire.trajectory import (
     EntryAddress,
@@ -153,6 +154,18 @@ class World:
         if notice:
             payload = msgspec.json.encode({"version": version, "token": token, "lineage": lineage})
             self.broker.call("PUBLISH", self.keys.updates, payload)
+
+    def publish_damaged(self, version: int, before: Weights, after: Weights) -> None:
+        """Make a version the newest that has a snapshot, and a diff that does not decode."""
+        self.publish(version, after, notice=False)
+        diff = encode_diff(before, after)[:-1]
+        self.broker.hash_set(self.keys.model(version, "1:worker"), {"diff": diff})
+        head = read_head(self.broker, self.keys)
+        assert head is not None
+        newest = msgspec.structs.replace(head.manifest[-1], diff_bytes=1)
+        manifest = msgspec.json.encode((*head.manifest[:-1], newest))
+        self.broker.hash_set(self.keys.head, {"manifest": manifest})
+        self.broker.call("PUBLISH", self.keys.updates, b"{}")
 
     def corrupt_head(self, version: int, token: str) -> None:
         """Make a version the newest whose model hash holds no model."""

@@ -214,14 +214,16 @@ def test_a_lower_number_under_another_token_is_taken(walk, subscriber):
 
 
 def test_a_corrupted_diff_is_replaced_by_the_keyframe(walk, subscriber):
-    """Wherever in the chain; the reader notices nothing but the bytes."""
+    """Wherever in the chain; the reader counts it, and has what it wanted."""
     while True:
         head = walk.publish()
         if len(head.manifest) > 3 and head.manifest[-1].full_bytes:
             break
         held = walk.check(subscriber.refresh(None))
     walk.corrupt(head.version, "diff")
+    assert subscriber.frames_refused == 0
     walk.check(subscriber.refresh(held))
+    assert subscriber.frames_refused == 1
 
 
 @pytest.mark.parametrize("damage", ["flip", "empty", "random", "of another version", "gone"])

@@ -12,9 +12,11 @@ from rl4sys_stream.broker.lease import Lease
 from rl4sys_stream.broker.stream import TrajectoryStream
 from rl4sys_stream.errors import BrokerError
 from rl4sys_stream.testing import RedisServer, eventually
+from rl4sys_stream.wire.format import TrajectoryCodec
 from rl4sys_stream.worker.intake import READ_BYTES, Candidate, Intake
 from rl4sys_stream.worker.settlement import Books
-from tests.unit.worker.entries import SPEC, entry_fields
+from tests.unit.wire.strategies import assert_same_trajectory
+from tests.unit.worker.entries import SPEC, entry_fields, trajectory
 
 pytestmark = pytest.mark.integration
 
@@ -59,12 +61,17 @@ def make(stream):
 
 
 def append(
-    broker: Broker, keys: ClientKeys, *numbers: int, agent_id: str = "a", floor: int = 1
+    broker: Broker,
+    keys: ClientKeys,
+    *numbers: int,
+    agent_id: str = "a",
+    floor: int = 1,
+    codec: TrajectoryCodec = "columns",
 ) -> list[str]:
     """Trajectories with these numbers; their ids."""
     found = []
     for seq in numbers:
-        fields = entry_fields(agent_id, seq, floor=min(floor, seq))
+        fields = entry_fields(agent_id, seq, floor=min(floor, seq), codec=codec)
         flat = [part for pair in fields for part in pair]
         found.append(broker.call("XADD", keys.traj, "*", *flat).decode())
     return found
@@ -267,12 +274,28 @@ def test_settled_entries_leave_the_hand_and_make_room(broker, keys, make):
     assert intake.in_hand == 0
 
 
+def test_entries_of_both_codecs_may_mix(broker, keys, make):
+    """Agents are upgraded one after another, and a worker is not told which is which."""
+    append(broker, keys, 1)
+    append(broker, keys, 2, codec="protobuf")
+    append(broker, keys, 3)
+    intake = make()
+    intake.start()
+    found = take(intake, 3)
+    assert [one.reason for one in found] == ["", "", ""]
+    for one in found:
+        assert one.address is not None
+        assert one.trajectory is not None
+        assert_same_trajectory(one.trajectory, trajectory(seed=one.address.seq))
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
         ([b"x", b"y"], "has no field 'agent_id'"),
         ([b"agent_id", b"a", b"seq", b"1", b"floor", b"1"], "has no field 'h'"),
         ([b"agent_id", b"a", b"seq", b"1", b"floor", b"1", b"h", b"\xff"], "does not parse"),
+        ([b"agent_id", b"a", b"seq", b"1", b"floor", b"1", b"pb", b"\x0a\xff"], "the message"),
         ([b"agent_id", b"a", b"seq", b"1", b"floor", b"2"], "floor 2 is above seq 1"),
         ([b"agent_id", b"a", b"seq", b"1", b"floor", b"1", b"h", b"x" * 99_999], "a header of"),
         ([b"agent_id", b"a", b"seq", b"1", b"floor", b"1", b"h", b"x" * (9 << 20)], "are allowed"),

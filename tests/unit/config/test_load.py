@@ -1,5 +1,7 @@
 """The order of the sources, the environment, files that cannot be read, and definitions."""
 
+import sys
+
 import pytest
 
 from rl4sys_stream.config import (
@@ -11,13 +13,22 @@ from rl4sys_stream.config import (
     load_config,
 )
 from rl4sys_stream.config.environment import VARIABLES
-from rl4sys_stream.errors import ConfigError
+from rl4sys_stream.errors import ConfigError, MissingExtraError
 from rl4sys_stream.spaces import Box, Discrete
 
 
 def gymnasium_like_discrete(n: int) -> object:
     """A stand-in for `gymnasium.spaces.Discrete`, which is told by its name and attributes."""
     return type("Discrete", (), {"n": n, "start": 0})()
+
+
+def test_a_setting_that_asks_for_a_missing_library_is_refused_with_the_next_move(monkeypatch):
+    """Agents, workers and commands read settings first of all."""
+    stated = {"agent.codec": "protobuf"}
+    assert load_config(None, environ={}, overrides=stated).agent.codec == "protobuf"
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    with pytest.raises(MissingExtraError, match=r"agent\.codec.*rl4sys-stream\[protobuf\]"):
+        load_config(None, environ={}, overrides=stated)
 
 
 def test_nothing_said_is_all_defaults():

@@ -6,6 +6,7 @@ import numpy as np
 
 from rl4sys_stream.spaces import Discrete
 from rl4sys_stream.spaces.actions import ActionFormat
+from rl4sys_stream.wire.format import TrajectoryCodec
 from rl4sys_stream.wire.trajectory import (
     BehaviorRun,
     End,
@@ -55,11 +56,16 @@ def trajectory(
 
 
 def entry_fields(
-    agent_id: str, seq: int, what: Trajectory | None = None, *, floor: int = 1
+    agent_id: str,
+    seq: int,
+    what: Trajectory | None = None,
+    *,
+    floor: int = 1,
+    codec: TrajectoryCodec = "columns",
 ) -> tuple[tuple[bytes, bytes], ...]:
     """A whole stream entry."""
     address = address_fields(EntryAddress(agent_id, seq, floor))
-    return (*address, *encode_trajectory(what or trajectory(seed=seq)))
+    return (*address, *encode_trajectory(what or trajectory(seed=seq), codec))
 
 
 def candidate(
