@@ -48,11 +48,11 @@ def test_a_closed_agent_says_so_and_closing_again_does_nothing(world: World):
 
 
 def test_closing_ends_the_threads(world: World):
-    """An application may open and close agents all day."""
+    """An application may open and close agents all day: three, of which one is the listener."""
     before = set(threading.enumerate())
     with world.agent() as agent:
         play(agent, 1)
-        assert len(set(threading.enumerate()) - before) == 2
+        assert len(set(threading.enumerate()) - before) == 3
     eventually(lambda: set(threading.enumerate()) <= before)
 
 
