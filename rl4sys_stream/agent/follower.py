@@ -77,8 +77,12 @@ class PolicyFollower:
 
     # -- by the listener's thread -----------------------------------------------------------------
 
+    def wake(self) -> None:
+        """Have the refresher look at how the listener is."""
+        self.woken.set()
+
     def look(self) -> None:
-        """Have the refresher look at the head, and at how the listener is."""
+        """Have the refresher look at the control and at the head."""
         with self._lock:
             self._asked += 1
         self.woken.set()
@@ -87,8 +91,8 @@ class PolicyFollower:
         """Act by what was announced; False if the head has to be looked at.
 
         That it has to for an agent that is to act by another version, for one that waits for what
-        else a commit says, after everything out of the ordinary, and until that is done: what came
-        before this notice may have been a pin.
+        else a commit says, after everything out of the ordinary, and until it has begun to look:
+        what came before this notice may have been a pin.
         """
         with self._lock:
             return self._left or self._follow(announcement)
@@ -126,7 +130,7 @@ class PolicyFollower:
         return self._asked != self._answered
 
     def answer(self, asked: int) -> None:
-        """The head was looked at, after it had been asked for that often."""
+        """The control was read, after a look had been asked for that often."""
         self._answered = asked
 
     def direct(self, directive: Directive) -> None:

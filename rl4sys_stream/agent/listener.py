@@ -34,7 +34,11 @@ class Follower(Protocol):
         ...
 
     def look(self) -> None:
-        """Look at the head, and at how the listener is."""
+        """Look at the head."""
+        ...
+
+    def wake(self) -> None:
+        """Look at how the listener is."""
         ...
 
 
@@ -164,7 +168,7 @@ class Listener:
     def _tell(self, line: Line) -> None:
         self.line = line
         for follower in self._followers:
-            follower.look()
+            follower.wake()
 
     def _deliver(self, announcement: Announcement) -> None:
         """Swap it in wherever that goes, and only then wake up those who have to read."""

@@ -195,8 +195,7 @@ class Refresher:
         if now >= self._poll_at or self._follower.must_look:
             # Notices may be lost and may repeat; what is new is for the head to say.
             self._poll_at = now + self._config.agent.poll_interval_s
-            self._follow_head()
-            self._follower.answer(asked)
+            self._follow_head(asked)
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + self._config.agent.heartbeat_s
             self._beat()
@@ -342,9 +341,10 @@ class Refresher:
             )
         return directive
 
-    def _follow_head(self) -> None:
+    def _follow_head(self, asked: int) -> None:
         """Take over what the newest commit says: lineage, retained tail, model."""
         directive = self._follow_control()
+        self._follower.answer(asked)
         if directive.state == "stopped":
             # First of all: what is asked for after this may take its time.
             self._follower.stop(UniformPolicy(self._config.spec().actions))
