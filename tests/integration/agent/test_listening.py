@@ -22,6 +22,7 @@ from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.control import FOLLOW, Selection
 from rl4sys_stream.broker.steering import Cause, pin
 from rl4sys_stream.clock import SystemClock
+from rl4sys_stream.model_store.notice import Notice
 from rl4sys_stream.policy.policy import UniformPolicy
 from rl4sys_stream.telemetry import StateLog
 from rl4sys_stream.testing import RedisServer, eventually
@@ -124,35 +125,62 @@ class Slow(Broker):
         return found
 
 
-def test_a_read_that_a_notice_has_overtaken_changes_nothing(world: World):
-    """The refresher was reading version 2 when the listener went on to version 3."""
-    slot, session = PolicySlot(UniformPolicy(SPEC.actions)), Session()
+@pytest.fixture
+def reading(world: World) -> Iterator[tuple[Slow, PolicyFollower, PolicySlot]]:
+    """A broker, and a follower of it whose agent acts by version 1."""
+    slot = PolicySlot(UniformPolicy(SPEC.actions))
     with Slow(world.broker.address, name="slow") as broker:
+        broker.meanwhile = lambda: None
         follower = PolicyFollower(
             broker,
             keys=world.keys,
             slot=slot,
-            session=session,
+            session=Session(),
             states=StateLog(logging.getLogger("test")),
             clock=SystemClock(),
         )
         follower.spec = SPEC
-        broker.meanwhile = lambda: None
         world.publish(1, preferring(1).weights)
         follower.take((b"1", b"1:worker"), FOLLOW)
-        world.publish(2, preferring(2).weights)
+        yield broker, follower, slot
 
-        def listen() -> None:
-            for base in (1, 2):
-                data = notice_of(base, base + 1).to_bytes()
-                assert follower.follow(Announcement(data, broker.address, world.keys))
 
-        broker.meanwhile = listen
-        asked = follower.asked
-        follower.take((b"2", b"1:worker"), FOLLOW)
-        assert slot.policy.version == 3
-        assert follower.must_look
-        assert follower.asked == asked + 1
+def announce(world: World, notice: Notice) -> Announcement:
+    """As the listener hears it."""
+    return Announcement(notice.to_bytes(), world.broker.address, world.keys)
+
+
+def test_a_read_that_a_notice_has_overtaken_changes_nothing(world: World, reading):
+    """The refresher was reading version 2 when the listener went on to version 3."""
+    broker, follower, slot = reading
+    world.publish(2, preferring(2).weights)
+
+    def listen() -> None:
+        assert follower.follow(announce(world, notice_of(1, 2)))
+        assert follower.follow(announce(world, notice_of(2, 3)))
+
+    broker.meanwhile = listen
+    follower.take((b"2", b"1:worker"), FOLLOW)
+    assert slot.policy.version == 3
+    assert follower.must_look
+
+
+def test_a_notice_of_what_an_agent_has_asks_for_no_look(world: World, reading):
+    """It was faster by itself; a hundred agents that look again would be a load for nothing."""
+    _, follower, slot = reading
+    assert follower.follow(announce(world, notice_of(1, 2)))
+    assert follower.follow(announce(world, notice_of(1, 2)))
+    assert follower.follow(announce(world, notice_of(0, 1)))
+    assert not follower.follow(announce(world, notice_of(1, 2, token="2:other")))
+    assert slot.policy.version == 2
+
+
+def test_an_agent_that_has_left_is_not_touched_any_more(world: World, reading):
+    """The listener may be in the middle of a notice when it is closed."""
+    _, follower, slot = reading
+    follower.leave()
+    assert follower.follow(announce(world, notice_of(1, 2)))
+    assert slot.policy.version == 1
 
 
 def test_closing_one_agent_leaves_the_others_their_listener(world: World):
