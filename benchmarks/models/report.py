@@ -144,6 +144,8 @@ def _latency_lines(found: Sequence[Latency]) -> list[str]:
     lines = [
         "## From publication to action",
         "",
+        f"    python -m benchmarks.{NAME} --parts latency",
+        "",
         "Milliseconds until an agent acts by a version; loopback, 64×64. First from before the",
         "version is staged, with all that its publisher does; then from before its notice is sent.",
         "*Out* is when the publisher has sent it. Load is the whole machine's, on so many cores.",
