@@ -54,7 +54,7 @@ def main(
     if "identity" in asked:
         figures.identity = compare(identities)
     if "latency" in asked:
-        figures.latency = [measure_latency(agents, processes, 100) for processes in (1, 4)]
+        figures.latency = [measure_latency(agents, processes, 100) for processes in (1, 10)]
     write_report(results, figures, COMMAND)
     for task in TASKS if "sizes" in asked else ():
         if task.name not in tasks.split(","):

@@ -1,10 +1,12 @@
 """From the publication of a version to the decision that it makes, with many agents."""
 
 import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
@@ -44,8 +46,12 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
         diff_bytes: Median size of a diff.
         p50_ms: Over all agents and versions.
         p99_ms: Likewise.
+        notice_p50_ms: The same from before the notice is sent, after the version is staged.
+        notice_p99_ms: Likewise.
         first_p50_ms: Of the first agent of each version.
         commit_ms: Median time until the notice was sent.
+        load: Runnable processes of the machine meanwhile, of all users (load average of a minute).
+        cores: That the machine has for them.
     """
 
     agents: int
@@ -54,8 +60,12 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     diff_bytes: float
     p50_ms: float
     p99_ms: float
+    notice_p50_ms: float
+    notice_p99_ms: float
     first_p50_ms: float
     commit_ms: float
+    load: float
+    cores: int
 
 
 def measure_latency(agents: int, processes: int, versions: int) -> Latency:
@@ -68,18 +78,43 @@ def measure_latency(agents: int, processes: int, versions: int) -> Latency:
     ):
         found = [_publish(broker, pipes, each) for each in _versions(broker, versions)]
     found = found[WARM_UP:]
-    waits = np.array([wait for waits, _, _ in found for wait in waits])
-    first = [min(waits) for waits, _, _ in found]
+    waits = np.array([taken.waits for taken in found])
+    told = np.array([taken.told for taken in found])
     return Latency(
         agents=agents,
         processes=processes,
         versions=versions,
-        diff_bytes=float(np.median([size for _, size, _ in found])),
-        p50_ms=round(1e3 * float(np.quantile(waits, 0.5)), 3),
-        p99_ms=round(1e3 * float(np.quantile(waits, 0.99)), 3),
-        first_p50_ms=round(1e3 * float(np.median(first)), 3),
-        commit_ms=round(1e3 * float(np.median([spent for _, _, spent in found])), 3),
+        diff_bytes=float(np.median([taken.diff_bytes for taken in found])),
+        p50_ms=_ms(np.quantile(waits, 0.5)),
+        p99_ms=_ms(np.quantile(waits, 0.99)),
+        notice_p50_ms=_ms(np.quantile(waits - told[:, None], 0.5)),
+        notice_p99_ms=_ms(np.quantile(waits - told[:, None], 0.99)),
+        first_p50_ms=_ms(np.median(waits.min(axis=1))),
+        commit_ms=_ms(np.median([taken.spent for taken in found])),
+        load=round(os.getloadavg()[0], 1),
+        cores=os.cpu_count() or 1,
     )
+
+
+def _ms(seconds: float | np.floating) -> float:
+    return round(1e3 * float(seconds), 3)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """One version's way; seconds from before it is staged.
+
+    Attributes:
+        waits: Until each agent acted.
+        told: Until the notice was about to be sent.
+        spent: Until it was out.
+        diff_bytes: Size of the diff.
+    """
+
+    waits: list[float]
+    told: float
+    spent: float
+    diff_bytes: int
 
 
 def _versions(broker: Broker, count: int) -> "Iterator[_Publication]":
@@ -116,8 +151,8 @@ class _Publication:
         model = round_to_grid(weights, [GRID] * len(weights.layout.names))
         self.done = Base(version, "1:a", model.weights, model.exponents)
 
-    def publish(self, broker: Broker) -> int:
-        """Bytes of the diff."""
+    def publish(self, broker: Broker) -> tuple[int, float]:
+        """Bytes of the diff, and when the notice was about to be sent."""
         extras, done, base = BehaviorExtras(), self.done, self._base
         staged = self._publisher.stage(
             version=self.version,
@@ -146,20 +181,21 @@ class _Publication:
                 extras=extras.to_bytes(),
                 diff=staged.diff,
             )
+        told_at = time.monotonic()
         broker.call("PUBLISH", self._keys.updates, notice.to_bytes())
-        return len(staged.diff)
+        return len(staged.diff), told_at
 
 
 def _publish(
     broker: Broker, pipes: "Sequence[Connection[int, list[float]]]", publication: _Publication
-) -> tuple[list[float], int, float]:
-    """Seconds until each agent acted, bytes of the diff, and seconds until the notice was out."""
+) -> _Taken:
     begun = time.monotonic()
-    size = publication.publish(broker)
+    size, told_at = publication.publish(broker)
     spent = time.monotonic() - begun
     for pipe in pipes:
         pipe.send(publication.version)
-    return [at - begun for pipe in pipes for at in pipe.recv()], size, spent
+    waits = [at - begun for pipe in pipes for at in pipe.recv()]
+    return _Taken(waits, told_at - begun, spent, size)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import time
 import weakref
 from typing import Final, Protocol
 
+from rl4sys_stream.agent.listener import forget_listeners
+
 __all__ = ["watch"]
 
 EXIT_TIMEOUT_S: Final = 2.0
@@ -44,5 +46,6 @@ def _close_all() -> None:
 
 
 def _start_over() -> None:
+    forget_listeners()
     for agent in list(_watched):
         agent.start_over_after_fork()

@@ -1,4 +1,4 @@
-"""The refresher thread: registration, newer models, heartbeats; and the overdue rewards."""
+"""The refresher thread: registration, looks at the head, heartbeats; and the overdue rewards."""
 
 import logging
 import random
@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from rl4sys_stream.agent.policies import policy_of
+from rl4sys_stream.agent.follower import PolicyFollower
+from rl4sys_stream.agent.listener import Line, Listener, shared_listeners
 from rl4sys_stream.agent.session import Backoff, Session
 from rl4sys_stream.agent.slot import PolicySlot
-from rl4sys_stream.broker.connection import Broker, BrokerAddress, Subscription
-from rl4sys_stream.broker.control import FOLLOW, Directive, read_control
+from rl4sys_stream.broker.connection import Broker, BrokerAddress
+from rl4sys_stream.broker.control import Directive, read_control
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import (
     AgentHeartbeat,
@@ -24,9 +25,6 @@ from rl4sys_stream.broker.registry import (
 from rl4sys_stream.clock import Clock
 from rl4sys_stream.config import ClientConfig, ClientSpec
 from rl4sys_stream.errors import BrokerError, BrokerUnavailableError, StreamError
-from rl4sys_stream.model_store.notice import follow_notice, read_notice
-from rl4sys_stream.model_store.shelf import model_name
-from rl4sys_stream.model_store.subscriber import Model, ModelSubscriber
 from rl4sys_stream.policy.policy import UniformPolicy
 from rl4sys_stream.telemetry import StateLog, log_event
 
@@ -34,10 +32,8 @@ __all__ = ["Refresher"]
 
 logger = logging.getLogger("rl4sys_stream.agent")
 
-SLICE_S: Final = 0.25
-"""Longest wait for a notice, so that a stop is noticed."""
 REFUSED_RETRY_S: Final = 5.0
-"""How long a refused registration or model is left alone before it is looked at again."""
+"""How long a refused registration is left alone before it is looked at again."""
 
 
 class Refresher:
@@ -87,60 +83,78 @@ class Refresher:
         self._clock = clock
         self._backoff = Backoff(rng)
         self._broker = Broker(address, timeout_s=config.timeout_s, name="rl4sys-agent-refresh")
-        self._subscriber = ModelSubscriber(self._broker, keys)
-        self._subscription: Subscription | None = None
         self._names = {"client": keys.client, "agent": agent_id}
         self._states = StateLog(logger, **self._names)
-        self._spec: ClientSpec | None = None
+        self._follower = PolicyFollower(
+            self._broker,
+            keys=keys,
+            slot=slot,
+            session=session,
+            states=self._states,
+            clock=clock,
+        )
+        self._rng = rng
+        self._epoch = 0
         self._head_lineage = ""
         self._known_token = ""
         self._settled_by: bytes | None = None
-        self._refused_model: tuple[bytes, bytes] | None = None
-        self._refused_until = 0.0
-        self._notices_refused = 0
         self._register_at = self._poll_at = self._heartbeat_at = self._sweep_at = 0.0
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rl4sys-agent-refresh", daemon=True)
+        self._thread: threading.Thread | None = None
 
     @property
     def frames_refused(self) -> int:
         """Diffs that were refused, whether they came in notices or were read."""
-        return self._notices_refused + self._subscriber.frames_refused
+        return self._follower.frames_refused
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread, which hears notices with those of the client's other agents here."""
+        listener = shared_listeners().join(
+            self._follower,
+            self._address,
+            self._keys,
+            timeout_s=self._config.timeout_s,
+            clock=self._clock,
+            backoff=Backoff(self._rng),
+        )
+        self._thread = threading.Thread(
+            target=self._run, args=(listener,), name="rl4sys-agent-refresh", daemon=True
+        )
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
         """End the thread, after a last heartbeat if the broker answers."""
         self._stopping.set()
-        if self._thread.is_alive():
+        self._follower.woken.set()
+        if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def _run(self) -> None:
+    def _run(self, listener: Listener) -> None:
         while not self._stopping.is_set():
             try:
                 self._sweep_if_due()
-                self._turn()
+                self._turn(listener)
             except BrokerError as error:
-                self._disconnect(error)
+                self._disconnect(error, listener)
             except Exception as error:
                 # The last resort: a fault of this package may cost a pause, not the thread.
                 logger.exception("agent.refresher_failed")
-                self._disconnect(error)
+                self._disconnect(error, listener)
+        self._follower.leave()
         self._say_goodbye()
+        shared_listeners().leave(listener, self._follower)
 
-    def _disconnect(self, error: Exception) -> None:
-        self._close_subscription()
+    def _disconnect(self, error: Exception, listener: Listener) -> None:
+        if isinstance(error, BrokerUnavailableError):
+            listener.doubt(self._epoch or listener.line.epoch)
+        self._be_down(error)
+        self._clock.wait(self._stopping, self._backoff.next_s())
+
+    def _be_down(self, error: Exception) -> None:
+        self._epoch = 0
         self._session.last_error = str(error)
         self._session.refresher_state = "down"
         self._states.set("agent.refresher", "down", error=error)
-        self._clock.wait(self._stopping, self._backoff.next_s())
-
-    def _close_subscription(self) -> None:
-        if self._subscription is not None:
-            self._subscription.close()
-            self._subscription = None
 
     def _say_goodbye(self) -> None:
         try:
@@ -149,7 +163,6 @@ class Refresher:
         except BrokerError as error:
             self._session.last_error = str(error)
         finally:
-            self._close_subscription()
             self._broker.close()
 
     def _sweep_if_due(self) -> None:
@@ -158,25 +171,39 @@ class Refresher:
             self._sweep_at = now + self._config.agent.heartbeat_s
             self._sweep()
 
-    def _turn(self) -> None:
-        if self._subscription is None:
-            self._connect()
+    def _turn(self, listener: Listener) -> None:
+        # In this order: whoever changes one of these afterwards sets it again.
+        self._follower.woken.clear()
+        line, asked = listener.line, self._follower.asked
+        if not line.epoch:
+            self._be_without(line)
+        else:
+            if line.epoch != self._epoch:
+                self._connect(line)
+            self._do_what_is_due(asked)
+        self._wait()
+
+    def _wait(self) -> None:
+        due = [self._sweep_at]
+        if self._epoch:
+            due += [self._poll_at, self._heartbeat_at]
+            if not self._session.registered:
+                due.append(self._register_at)
+        pause_s = min(due) - self._clock.monotonic()
+        if pause_s > 0 and not self._stopping.is_set():
+            self._clock.wait(self._follower.woken, pause_s)
+
+    def _do_what_is_due(self, asked: int) -> None:
         now = self._clock.monotonic()
         if not self._session.registered and now >= self._register_at:
             self._register()
-        if now >= self._poll_at:
+        if now >= self._poll_at or self._follower.must_look:
+            # Notices may be lost and may repeat; what is new is for the head to say.
             self._poll_at = now + self._config.agent.poll_interval_s
-            self._follow_head()
+            self._follow_head(asked)
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + self._config.agent.heartbeat_s
             self._beat()
-        due = min(self._poll_at, self._heartbeat_at) - self._clock.monotonic()
-        if self._subscription is None:
-            return
-        notice = self._subscription.get(min(max(due, 0.0), SLICE_S))
-        if notice is not None and not self._follow_notice(notice):
-            # Notices may be lost and may repeat; what is new is for the head to say.
-            self._poll_at = 0.0
 
     def _report(self) -> None:
         heartbeats = self._heartbeats()
@@ -198,18 +225,19 @@ class Refresher:
         else:
             self._states.set("agent.heartbeat", "accepted", level=logging.DEBUG)
 
-    def _connect(self) -> None:
-        self._subscription = Subscription(
-            self._address,
-            self._keys.updates,
-            timeout_s=self._config.timeout_s,
-            name="rl4sys-agent-notices",
-        )
+    def _be_without(self, line: Line) -> None:
+        """The listener says when there is a subscription again."""
+        self._epoch = 0
+        if line.error is not None:
+            self._be_down(line.error)
+
+    def _connect(self, line: Line) -> None:
         self._session.refresher_state = "up"
         # Another server may answer now, or the same with less in it.
         self._register()
         self._poll_at = 0.0
         self._backoff.reset()
+        self._epoch = line.epoch
         self._states.set("agent.refresher", "up", level=logging.INFO)
 
     def _register(self) -> None:
@@ -219,7 +247,7 @@ class Refresher:
         try:
             found = read_registration(self._broker, self._keys)
             # What the configuration leaves open is taken over once; then it is this agent's own.
-            spec = self._spec or self._config.spec(found.spec if found else None)
+            spec = self._follower.spec or self._config.spec(found.spec if found else None)
             registration = self._write_registration(spec, found)
         except BrokerError:
             raise
@@ -228,7 +256,7 @@ class Refresher:
             session.refused = str(error)
             self._states.set("agent.registration", "refused", level=logging.ERROR, error=error)
             return
-        self._spec = registration.spec
+        self._follower.spec = registration.spec
         self._states.set("agent.registration", "accepted", level=logging.INFO)
         self._note_overruled(registration)
         if session.lineage not in ("", registration.lineage):
@@ -305,7 +333,7 @@ class Refresher:
             return session.directive
         self._states.set("agent.control", "readable", level=logging.DEBUG)
         if directive != session.directive:
-            session.directive = directive
+            self._follower.direct(directive)
             self._heartbeat_at = 0.0  # whoever gave it wants to see it obeyed
             log_event(
                 logger,
@@ -318,12 +346,13 @@ class Refresher:
             )
         return directive
 
-    def _follow_head(self) -> None:
+    def _follow_head(self, asked: int) -> None:
         """Take over what the newest commit says: lineage, retained tail, model."""
         directive = self._follow_control()
+        self._follower.answer(asked)
         if directive.state == "stopped":
             # First of all: what is asked for after this may take its time.
-            self._slot.stop(UniformPolicy(self._config.spec().actions))
+            self._follower.stop(UniformPolicy(self._config.spec().actions))
         lineage, retained, version, token, commit = self._broker.hash_get(
             self._keys.head, "lineage", "retained", "version", "token", "commit"
         )
@@ -334,49 +363,9 @@ class Refresher:
         if directive.state != "stopped":
             if directive.version:
                 version, token = b"%d" % directive.version, directive.token.encode()
-            self._follow_model((version, token), directive)
+            self._follower.take((version, token), directive)
         self._follow_definition()
         self._follow_settlement(commit)
-
-    def _follow_model(self, wanted: tuple[bytes, bytes], directive: Directive) -> None:
-        """Act by `wanted`, the (version, token) of a model."""
-        slot = self._slot
-        # After a fork of a stopped agent there is a model, and no policy made of it.
-        current = slot.model if slot.stopped else slot.acting
-        behind = not current or wanted != (b"%d" % current.version, current.token.encode())
-        looked_at = wanted == self._refused_model and self._clock.monotonic() < self._refused_until
-        if behind and not looked_at:
-            self._refresh(wanted, current, directive)
-        slot.resume()
-
-    def _follow_notice(self, data: bytes) -> bool:
-        """Take over the model whose diff is in a notice; False if the head has to be looked at.
-
-        That it has to for an agent that is to act by another version, for one that waits for what
-        else a commit says, and after everything out of the ordinary.
-        """
-        slot, session = self._slot, self._session
-        current = None if slot.stopped else slot.acting
-        if current is None or session.directive != FOLLOW or session.news.wanted:
-            return False
-        try:
-            notice = read_notice(data)
-            if notice.token != current.token:
-                return False
-            name = model_name(
-                self._broker, self._keys, notice.lineage, notice.version, notice.token
-            )
-            model = follow_notice(notice, current, name)
-            if model is None:
-                return False
-            self._install(model)
-        except StreamError as error:
-            self._notices_refused += 1
-            session.last_error = str(error)
-            self._states.set("agent.notice", "refused", level=logging.WARNING, error=error)
-            return False
-        self._states.set("agent.notice", "accepted", level=logging.DEBUG)
-        return True
 
     def _follow_settlement(self, commit: bytes | None) -> None:
         """After the model, so that whoever waits for the learner goes on with what it learned."""
@@ -409,45 +398,3 @@ class Refresher:
         (registered,) = self._broker.hash_get(self._keys.spec, "lineage")
         if session.registered and (registered or b"").decode("utf-8", "replace") != session.lineage:
             self._register()
-
-    def _refresh(
-        self, wanted: tuple[bytes, bytes], current: Model | None, directive: Directive
-    ) -> None:
-        """Take over the newest model, or the one to be held, if it decodes and fits."""
-        if self._spec is None:
-            return
-        slot = self._slot
-        try:
-            model = (
-                self._subscriber.hold(directive.version, directive.token, current)
-                if directive.version
-                else self._subscriber.refresh(current)
-            )
-            if model is None:
-                return
-            self._install(model)
-        except BrokerError:
-            raise
-        except StreamError as error:
-            # The one before stays; reading the same again at once would not change it.
-            slot.refused += wanted != self._refused_model
-            self._refused_model = wanted
-            self._refused_until = self._clock.monotonic() + REFUSED_RETRY_S
-            self._session.last_error = str(error)
-            self._states.set("agent.model", "refused", level=logging.ERROR, error=error)
-
-    def _install(self, model: Model) -> None:
-        """Act by `model`, if it fits the client."""
-        if self._spec is None:
-            return
-        name = model_name(self._broker, self._keys, model.lineage, model.version, model.token)
-        self._slot.install(model, policy_of(self._spec, model, name), now=self._clock.monotonic())
-        self._states.set("agent.model", "accepted", level=logging.DEBUG)
-        log_event(
-            logger,
-            logging.DEBUG,
-            "agent.refreshed",
-            client=self._keys.client,
-            version=model.version,
-            token=model.token,
-        )

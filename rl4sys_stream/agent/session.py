@@ -1,4 +1,4 @@
-"""What the agent's two threads know of the broker and tell each other.
+"""What the agent's two threads, and the listener's, know of the broker and tell each other.
 
 Plain attributes, each written by one thread and read by the others, which is all the
 synchronisation they need.
@@ -61,7 +61,7 @@ class Session:
         floor: Lowest number that is still offered.
         resent: Entries offered again after the broker had answered them.
         server_changes: Times that another server answered the sender, or the same in another role.
-        last_error: What went wrong last, in either thread, "".
+        last_error: What went wrong last, in any of the threads, "".
     """
 
     __slots__ = (

@@ -1,4 +1,4 @@
-"""Where the decision path finds the policy, and the refresher puts the next one."""
+"""Where the decision path finds the policy, and a `PolicyFollower` puts the next one."""
 
 import threading
 

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Final, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from rl4sys_stream.broker.connection import Broker
+from rl4sys_stream.broker.connection import BrokerAddress
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.wire.snapshot import Weights
 
@@ -21,10 +21,10 @@ ModelName = tuple[str, str, str, int, str]
 
 
 def model_name(
-    broker: Broker, keys: ClientKeys, lineage: str, version: int, token: str
+    address: BrokerAddress, keys: ClientKeys, lineage: str, version: int, token: str
 ) -> ModelName:
     """The name of a model among all that a process may read."""
-    return broker.address.public_url, keys.client, lineage, version, token
+    return address.public_url, keys.client, lineage, version, token
 
 
 class Shelf(Generic[T]):

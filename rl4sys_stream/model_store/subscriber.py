@@ -166,7 +166,7 @@ class ModelSubscriber:
         if weights is None:
             raise WireFormatError(f"the manifest of {self._keys.client} is empty")
         last = reads[-1].entry
-        name = model_name(self._broker, self._keys, head.lineage, last.version, last.token)
+        name = model_name(self._broker.address, self._keys, head.lineage, last.version, last.token)
         if weights.digest(extras).encode() != digest:
             raise DigestError(f"version {last.version} does not match its digest")
         weights = shared_weights().share(name, weights)

@@ -5,14 +5,13 @@ import os
 import subprocess
 import sys
 import threading
-import traceback
-from collections.abc import Callable
 
 import pytest
 
 from rl4sys_stream import TrajectoryStateError, UsageError
 from rl4sys_stream.testing import eventually
 from rl4sys_stream.wire.trajectory import End
+from tests.integration.agent.forks import forking, in_child
 from tests.integration.agent.world import OBS, World, play, weights
 
 
@@ -48,11 +47,11 @@ def test_a_closed_agent_says_so_and_closing_again_does_nothing(world: World):
 
 
 def test_closing_ends_the_threads(world: World):
-    """An application may open and close agents all day."""
+    """An application may open and close agents all day: three, of which one is the listener."""
     before = set(threading.enumerate())
     with world.agent() as agent:
         play(agent, 1)
-        assert len(set(threading.enumerate()) - before) == 2
+        assert len(set(threading.enumerate()) - before) == 3
     eventually(lambda: set(threading.enumerate()) <= before)
 
 
@@ -93,25 +92,6 @@ def test_the_end_of_the_process_closes_an_agent_that_nobody_closed(world: World)
     beat = world.heartbeat(agent_id)
     assert beat is not None
     assert beat.closed
-
-
-def in_child(action: Callable[[], object]) -> int:
-    """Run `action` in a forked child; its exit code."""
-    pid = os.fork()
-    if pid == 0:  # pragma: no cover - in the child
-        code = 1
-        try:
-            action()
-            code = 0
-        except BaseException:  # noqa: BLE001 - nothing may escape into pytest
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-# Forking a process with threads is what is tested; Python 3.12 and later warn of it.
-forking = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 @forking

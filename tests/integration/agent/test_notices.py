@@ -58,12 +58,17 @@ def acts(agent: StreamAgent, version: int) -> bool:
     return agent.version == version
 
 
+def settled(agent: StreamAgent) -> bool:
+    """Whether it has read the control since the last notice that it had to look for."""
+    return not agent._runtime._refresher._follower.must_look
+
+
 def acting(world: World, agent: StreamAgent) -> None:
     """Wait until `agent` acts by version 1, which the head knows."""
     eventually(lambda: agent.status().broker == "up")
     eventually(world.registered)
     world.publish(1, preferring(1).weights)
-    eventually(lambda: agent.version == 1)
+    eventually(lambda: agent.version == 1 and settled(agent))
 
 
 def test_an_agent_acts_by_a_diff_that_rode_in_the_notice(world: World):
@@ -137,7 +142,7 @@ def test_agents_of_one_process_share_weights_and_policy(world: World):
     with world.agent(poll_interval_s=SLOW) as first, world.agent(poll_interval_s=SLOW) as second:
         eventually(lambda: second.status().broker == "up")
         acting(world, first)
-        eventually(lambda: second.version == 1)
+        eventually(lambda: second.version == 1 and settled(second))
         assert first._slot.policy is second._slot.policy
         tell(world, notice_of(1, 2))
         eventually(lambda: first.version == second.version == 2)
