@@ -41,13 +41,15 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """Milliseconds that steering added to a query: median, and 99th percentile.
+    """Milliseconds that steering added to a query.
 
     Attributes:
+        mean_ms: On average.
         p50_ms: Half of the queries had less.
         p99_ms: One in a hundred had more.
     """
 
+    mean_ms: float
     p50_ms: float
     p99_ms: float
 
@@ -153,6 +155,6 @@ def _wait_for_the_worker(agent: StreamAgent) -> None:
 
 def _overhead(values: list[float]) -> Overhead:
     if not values:
-        return Overhead(0.0, 0.0)
+        return Overhead(0.0, 0.0, 0.0)
     p50, p99 = np.percentile(values, [50, 99])
-    return Overhead(float(p50), float(p99))
+    return Overhead(float(np.mean(values)), float(p50), float(p99))
