@@ -2,6 +2,7 @@
 
     python -m benchmarks.autoscale                  # on a machine that has nothing else to do
     python -m benchmarks.autoscale --stretch 4      # on a busy one: live time passes more slowly
+    python -m benchmarks.autoscale --live-again --out FOLDER    # trained models, served once more
 
 Each seed has a broker, a worker and a live client of its own, as `rl4sys-stream demo autoscale`
 has. Writes docs/benchmarks/autoscale.json and the plots of the example's README after each. A seed
@@ -22,7 +23,7 @@ from examples.autoscale.serving import LiveSettings, serve_model
 from examples.autoscale.training import Plan
 from rl4sys_stream.cli.demo.systems import CHECKOUT, SystemOptions
 
-RESULTS = CHECKOUT / "docs" / "benchmarks" / "autoscale.json"
+RESULTS = CHECKOUT / "docs" / "benchmarks"
 PLOTS = CHECKOUT / "examples" / "autoscale"
 RUNS = CHECKOUT / "runs" / "autoscale"
 
@@ -34,10 +35,23 @@ RUNS = CHECKOUT / "runs" / "autoscale"
 @click.option("--seeds", default="1,2,3", show_default=True)
 @click.option("--live-again", is_flag=True, help="Serve the models of earlier runs once more.")
 @click.option("--out", type=click.Path(path_type=Path), default=RUNS, show_default=True)
+@click.option(
+    "--figures",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for figures and plots. Default: where the documents have them.",
+)
 def main(
-    decisions: int, live_steps: int, stretch: float, seeds: str, live_again: bool, out: Path
+    decisions: int,
+    live_steps: int,
+    stretch: float,
+    seeds: str,
+    live_again: bool,
+    out: Path,
+    figures: Path | None,
 ) -> None:
     """Train, judge, serve, write."""
+    numbers, plots = figures or RESULTS, figures or PLOTS
+    numbers.mkdir(parents=True, exist_ok=True)
     results: list[Results] = []
     for seed in map(int, seeds.split(",")):
         options = AutoscaleOptions(
@@ -50,13 +64,13 @@ def main(
         run = _earlier(found[-1], options, live_again) if found else measure(options)
         results.append(run)
         print(f"seed {seed}\n{markdown(run)}", flush=True)
-        write_json(RESULTS, results)
-        draw_curves(PLOTS / "learning_curve.png", results)
-        draw_comparison(PLOTS / "comparison.png", results)
+        write_json(numbers / "autoscale.json", results)
+        draw_curves(plots / "learning_curve.png", results)
+        draw_comparison(plots / "comparison.png", results)
         for name in ("day.png", "live.png"):
             drawn = sorted(out.glob(f"*-seed{seed}/{name}"), key=lambda path: path.stat().st_mtime)
             if drawn and len(results) == 1:
-                shutil.copy(drawn[-1], PLOTS)
+                shutil.copy(drawn[-1], plots)
 
 
 def _earlier(folder: Path, options: AutoscaleOptions, live_again: bool) -> Results:

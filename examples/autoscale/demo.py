@@ -16,7 +16,6 @@ from examples.autoscale.evaluation import (
     compare,
     play,
 )
-from examples.autoscale.handover import export_model
 from examples.autoscale.report import (
     AGENT,
     Results,
@@ -45,6 +44,7 @@ from rl4sys_stream.cli.demo.systems import (
 )
 from rl4sys_stream.clock import Clock, SystemClock
 from rl4sys_stream.errors import ExitCode
+from rl4sys_stream.exchange import ClientModels
 
 __all__ = ["AutoscaleOptions", "command", "measure", "run"]
 
@@ -155,7 +155,8 @@ def _train_and_judge(
     version, url = training.best.version, client.system.address.secret_url
     line.say(f"version {version} is the best on validation weeks; the live client serves it")
     model = client.folder.path / "model.npz"
-    export_model(version, client=client.folder.client, url=url, file=model)
+    with ClientModels(client.folder.client, url) as models:
+        models.export(version, model)
     with serving_agent(client, model) as agent:
         makers = {**baselines(demand), AGENT: lambda: greedy(agent)}
         line.say(f"judging on {len(weeks)} held-out weeks, on twins")

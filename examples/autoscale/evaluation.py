@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from examples.autoscale.baselines import HPA, KEDA, WeeklyPredictive
-from examples.autoscale.control import Controller, ControlLoop, Outcome
+from examples.autoscale.control import (
+    LATE_COST,
+    TYPICAL_REPLICAS,
+    Controller,
+    ControlLoop,
+    Outcome,
+)
 from examples.autoscale.demand import Demand, Span
 from examples.autoscale.twin import Twin
 
@@ -24,7 +30,7 @@ class Score:
         name: Of the controller.
         objective: Mean reward of a step.
         replicas: Mean of what was paid for.
-        late: Share of the requests that were answered late or not at all.
+        late: Share of all requests that were answered late or not at all.
         steps: How many were played.
     """
 
@@ -33,6 +39,14 @@ class Score:
     replicas: float
     late: float
     steps: int
+
+    @property
+    def late_steps(self) -> float:
+        """The share that was late in a step, on average over the steps: what the objective counts.
+
+        A step at night weighs as much as one at noon here, and has a fiftieth of its requests.
+        """
+        return (-self.objective - self.replicas / TYPICAL_REPLICAS) / LATE_COST
 
 
 def score(name: str, outcomes: Sequence[Outcome]) -> Score:

@@ -196,8 +196,7 @@ def _asking(results: Results) -> str:
     if results.asking is None or results.asking_of_best_static is None:
         return ""
     return (
-        f"; with the asking {results.asking.of_default:.0%} and "
-        f"{results.asking_of_best_static:.0%}"
+        f"; with the asking {results.asking.of_default:.0%} and {results.asking_of_best_static:.0%}"
     )
 
 

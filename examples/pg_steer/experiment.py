@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from examples.pg_steer.application import make_agent
 from examples.pg_steer.data import SCHEMA, load_flights
-from examples.pg_steer.database import TIMEOUT_S, Cost, Database
+from examples.pg_steer.database import TIMEOUT_S, Cost, Database, check_url
 from examples.pg_steer.evaluation import (
     Table,
     baselines,
@@ -100,7 +100,7 @@ def open_database(options: PgSteerOptions, line: ProgressLine) -> Iterator[Datab
             line.say("loading the flights of 2013")
             load_flights(url, months=options.months)
         with Database(
-            url, cost=options.cost, timeout_s=options.timeout_s, schema=schema
+            url, cost=options.cost, timeout_s=options.timeout_s, schema=schema, read_only=True
         ) as database:
             yield database
 
@@ -132,7 +132,7 @@ def measure_judges(
 @contextmanager
 def _server(options: PgSteerOptions, line: ProgressLine) -> Iterator[str]:
     if options.postgres_url is not None:
-        yield options.postgres_url
+        yield check_url(options.postgres_url)
         return
     programs = programs_of_the_wheel() if options.wheel else find_programs(os.environ)
     line.say(f"starting {programs / 'postgres'}")
