@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from examples.autoscale.baselines import HPA, KEDA, WeeklyPredictive
+from examples.autoscale.baselines import HPA, KEDA, WeeklyPredictive, WithFloor
 from examples.autoscale.control import (
     LATE_COST,
     TYPICAL_REPLICAS,
@@ -15,7 +15,16 @@ from examples.autoscale.control import (
 from examples.autoscale.demand import Demand, Span
 from examples.autoscale.twin import Twin
 
-__all__ = ["HELD_OUT_SEED", "VALIDATION_SEED", "Score", "baselines", "compare", "play", "score"]
+__all__ = [
+    "HELD_OUT_SEED",
+    "VALIDATION_SEED",
+    "Score",
+    "baselines",
+    "compare",
+    "floored",
+    "play",
+    "score",
+]
 
 VALIDATION_SEED: Final = 8_000_000
 HELD_OUT_SEED: Final = 9_000_000
@@ -105,4 +114,14 @@ def baselines(demand: Demand) -> dict[str, Callable[[], Controller]]:
         "HPA": lambda: HPA(target=0.55, window=6),
         "KEDA": lambda: KEDA(queue=0.25, target=0.6, window=6),
         "weekly predictive": lambda: WeeklyPredictive(demand.rates, target=0.7),
+    }
+
+
+def floored(demand: Demand) -> dict[str, Callable[[], Controller]]:
+    """The same two with a floor under them, whose height was tuned as well."""
+    return {
+        "HPA, floor": lambda: WithFloor(HPA(target=0.65, window=6, rate_steps=1), 10),
+        "weekly predictive, floor": lambda: WithFloor(
+            WeeklyPredictive(demand.rates, target=0.75), 6
+        ),
     }

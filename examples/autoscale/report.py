@@ -35,6 +35,8 @@ COLOURS: Final = {
     "HPA": "tab:red",
     "KEDA": "tab:orange",
     "weekly predictive": "tab:green",
+    "HPA, floor": "tab:pink",
+    "weekly predictive, floor": "tab:olive",
 }
 
 
