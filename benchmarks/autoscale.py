@@ -6,8 +6,8 @@
 
 Each seed has a broker, a worker and a live client of its own, as `rl4sys-stream demo autoscale`
 has. Writes docs/benchmarks/autoscale.json and the plots of the example's README after each. A seed
-whose run folder is there already, from here or from the demo, is taken as it is; with --live-again
-its model is served once more.
+whose run folder is there already, from here or from the demo, is taken with what its agent reached,
+beside the baselines as they are now; with --live-again its model is served once more.
 """
 
 import shutil
@@ -17,7 +17,15 @@ from pathlib import Path
 import click
 import msgspec
 
+from examples.autoscale.demand import WEEK_STEPS, flight_demand
 from examples.autoscale.demo import AutoscaleOptions, measure
+from examples.autoscale.evaluation import (
+    HELD_OUT_SEED,
+    VALIDATION_SEED,
+    baselines,
+    compare,
+    floored,
+)
 from examples.autoscale.report import Results, draw_comparison, draw_curves, markdown, write_json
 from examples.autoscale.serving import LiveSettings, serve_model
 from examples.autoscale.training import Plan
@@ -75,12 +83,26 @@ def main(
 
 def _earlier(folder: Path, options: AutoscaleOptions, live_again: bool) -> Results:
     path = folder / "results.json"
-    run = msgspec.json.decode(path.read_bytes(), type=list[Results])[0]
+    run = _beside_todays_baselines(
+        msgspec.json.decode(path.read_bytes(), type=list[Results])[0], options.plan
+    )
     if live_again and options.live:
         live = serve_model(options.system, options.live, folder / "model.npz")
         run = replace(run, live=live, stretch=options.live.stretch)
         write_json(path, [run])
     return run
+
+
+def _beside_todays_baselines(run: Results, plan: Plan) -> Results:
+    """The same requests as ever, so whoever has not changed reaches the same."""
+    demand = flight_demand()
+    makers = {**baselines(demand), **floored(demand)}
+    weeks = demand.held_out.windows(WEEK_STEPS)[: run.agent.steps // WEEK_STEPS]
+    return replace(
+        run,
+        validation=tuple(compare(makers, demand, plan.validation(demand), VALIDATION_SEED)),
+        held_out=(*compare(makers, demand, weeks, HELD_OUT_SEED), run.agent),
+    )
 
 
 if __name__ == "__main__":
