@@ -123,7 +123,8 @@ class FileWorkload:
                 f"{path} has {len(unique)} different queries, and learning needs "
                 f"{MIN_FILE_QUERIES} at least, better hundreds: write one SQL statement a line"
             )
-        self.split, self.unseen = HELD_OUT_SEED, ()
+        self.split = HELD_OUT_SEED
+        self.unseen: tuple[str, ...] = ()
         queries = [Query(path.stem, sql) for sql in unique]
         random.Random(HELD_OUT_SEED).shuffle(queries)  # noqa: S311 - a workload, no secret
         quarter = len(queries) // MIN_FILE_QUERIES
