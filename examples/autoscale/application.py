@@ -6,7 +6,6 @@ Runs the live pool beside `rl4sys-stream up`, and learns from it, or with --serv
 concerns the agent stands in `make_agent`, `Episode` and `greedy`.
 """
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +38,10 @@ MODEL_WAIT_S: Final = 120.0
 
 
 def make_agent(
-    definition: Path, redis_url: str | None = None, seed: int | None = None
+    definition: Path,
+    redis_url: str | None = None,
+    seed: int | None = None,
+    client_id: str | None = None,
 ) -> StreamAgent:
     """The agent of one process; it may have many episodes at once.
 
@@ -47,9 +49,11 @@ def make_agent(
         definition: Of the client, in workers/.
         redis_url: Of the broker; None takes the environment's.
         seed: Of its exploration.
+        client_id: Name of the client; None takes the definition's.
     """
     return StreamAgent(
         definition,
+        client_id=client_id,
         redis_url=redis_url,
         observation_space=OBSERVATION_SPACE,
         action_space=ACTION_SPACE,
@@ -100,10 +104,9 @@ def greedy(agent: StreamAgent) -> Controller:
 @click.option("--seed", default=1, show_default=True, help="Of the load and the exploration.")
 def main(client_id: str, redis_url: str, begin: int, steps: int, serve: bool, seed: int) -> None:
     """Run a live pool under an agent."""
-    os.environ["RL4SYS_STREAM_CLIENT_ID"] = client_id
     span = Span(begin, begin + steps)
     with (
-        make_agent(LIVE_DEFINITION, redis_url, seed) as agent,
+        make_agent(LIVE_DEFINITION, redis_url, seed, client_id) as agent,
         LivePool(redis_url, seed) as pool,
     ):
         if not agent.wait_for_model(MODEL_WAIT_S):

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from examples.autoscale.control import BOOT_STEPS, REPLICA_RATE, View
+from examples.autoscale.control import BOOT_STEPS, REPLICA_RATE, Controller, View
 from examples.autoscale.demand import WEEK_STEPS
 
-__all__ = ["HPA", "KEDA", "WeeklyPredictive"]
+__all__ = ["HPA", "KEDA", "WeeklyPredictive", "WithFloor"]
 
 RATE_STEPS = 4
 """Steps over which the arrival rate is averaged."""
@@ -22,9 +22,9 @@ LEAD = BOOT_STEPS + 1
 """Steps ahead for which the predictive controller orders."""
 
 
-def _rate(view: View) -> float:
-    """Arrivals a second, of late."""
-    return sum(view.rates[-RATE_STEPS:]) / RATE_STEPS
+def _rate(view: View, steps: int = RATE_STEPS) -> float:
+    """Arrivals a second, over the last steps."""
+    return sum(view.rates[-steps:]) / steps
 
 
 class _Stabiliser:
@@ -47,15 +47,22 @@ class HPA:
     over capacity, which is kinder than measured: it does not stop at 1.
     """
 
-    def __init__(self, target: float, window: int) -> None:
-        """Args: target: Utilisation. window: Steps of stabilisation."""
+    def __init__(self, target: float, window: int, rate_steps: int = RATE_STEPS) -> None:
+        """Nothing is remembered yet.
+
+        Args:
+            target: Utilisation.
+            window: Steps of stabilisation.
+            rate_steps: Steps over which the arrival rate is averaged.
+        """
         self._target = target
+        self._rate_steps = rate_steps
         self._stabilise = _Stabiliser(window)
 
     def __call__(self, view: View) -> int:
         """The replicas that it wants."""
         running = max(view.running, 1)  # none where all have died
-        ratio = _rate(view) / (running * REPLICA_RATE) / self._target
+        ratio = _rate(view, self._rate_steps) / (running * REPLICA_RATE) / self._target
         steady = abs(ratio - 1.0) <= TOLERANCE
         return self._stabilise(running if steady else math.ceil(running * ratio))
 
@@ -101,3 +108,23 @@ class WeeklyPredictive:
             ahead = float(self.rates[then + LEAD - 1 : then + LEAD + 1].max())
             expected = max(now, ahead * trend)
         return math.ceil(expected / REPLICA_RATE / self.target)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WithFloor:
+    """A controller that never goes below so many replicas, as `minReplicas` makes the HPA do.
+
+    A few replicas more at night are ready when the morning begins, and spare the night's requests a
+    wait.
+
+    Attributes:
+        controller: Decides above the floor.
+        floor: Replicas.
+    """
+
+    controller: Controller
+    floor: int
+
+    def __call__(self, view: View) -> int:
+        """The replicas that it wants."""
+        return max(self.floor, self.controller(view))

@@ -21,6 +21,7 @@ __all__ = [
     "ACTION_SPACE",
     "BOOT_STEPS",
     "CHANGES",
+    "LATE_COST",
     "LATE_S",
     "MAX_REPLICAS",
     "MIN_REPLICAS",
@@ -29,6 +30,7 @@ __all__ = [
     "REPLICA_RATE",
     "SERVICE_S",
     "STEP_S",
+    "TYPICAL_REPLICAS",
     "ControlLoop",
     "Outcome",
     "Pool",
@@ -210,7 +212,10 @@ class Outcome:
 
     @property
     def reward(self) -> float:
-        """What everybody is judged by: −(replicas / 17) − 20 × the share that was late."""
+        """What everybody is judged by: −(replicas / 17) − 20 × the step's share that was late.
+
+        So every step weighs the same, however few requests it has.
+        """
         return -self.replicas / TYPICAL_REPLICAS - LATE_COST * self.late
 
 

@@ -123,12 +123,13 @@ class LivePool:
         self._end_all()
         self._boundary = time.monotonic()
         self._order(replicas, self._boundary)
-        deadline = time.monotonic() + FIRST_BOOT_S
+        patience_s = FIRST_BOOT_S * self._stretch
+        deadline = time.monotonic() + patience_s
         while self.running < replicas:
             if time.monotonic() > deadline:
                 raise StreamError(
-                    f"{self.running} of {replicas} replicas came up in {FIRST_BOOT_S:g} s; is the "
-                    "machine out of memory or processes?"
+                    f"{self.running} of {replicas} replicas came up in {patience_s:g} s; is the "
+                    "machine out of memory or processes, or busy (then --stretch gives them time)?"
                 )
             with _translated():
                 self._hear()

@@ -35,6 +35,8 @@ COLOURS: Final = {
     "HPA": "tab:red",
     "KEDA": "tab:orange",
     "weekly predictive": "tab:green",
+    "HPA, floor": "tab:pink",
+    "weekly predictive, floor": "tab:olive",
 }
 
 
@@ -93,14 +95,14 @@ def markdown(results: Results) -> str:
     agent = results.agent
     days = f"held-out demand, {agent.steps / DAY_STEPS:.0f} days"
     lines = [
-        f"| {days} | objective | replicas | late | agent's cost |",
-        "|---|---|---|---|---|",
+        f"| {days} | objective | replicas | late, of all | late, mean of steps | agent's cost |",
+        "|---|---|---|---|---|---|",
     ]
     for score in results.held_out:
         less = "" if score is agent else f"{-results.better_than(score.name):+.0%}"
         lines.append(
             f"| {score.name} | {score.objective:.3f} | {score.replicas:.1f} | {score.late:.2%} "
-            f"| {less} |"
+            f"| {score.late_steps:.2%} | {less} |"
         )
     table = "\n".join(lines) + "\n"
     return f"{table}\n{live_table(results.live, results.stretch)}" if results.live else table
@@ -127,6 +129,7 @@ def write_json(path: Path, results: Sequence[Results]) -> None:
         asdict(run)
         | {
             "best_version": run.training.best.version,
+            "late_steps": {score.name: score.late_steps for score in run.held_out},
             "better_than": {score.name: run.better_than(score.name) for score in run.held_out[:-1]},
         }
         for run in results
@@ -160,21 +163,29 @@ def draw_curves(path: Path, results: Sequence[Results]) -> None:
 
 
 def draw_comparison(path: Path, results: Sequence[Results]) -> None:
-    """Replicas against lateness on held-out weeks, and on live pools, as a PNG."""
+    """Replicas against lateness on held-out weeks, and on live pools, as a PNG.
+
+    Lateness both ways: of the requests, and of a step's requests, which the objective counts.
+    """
+    twins = [score for run in results for score in run.held_out]
     live = [one.live for run in results for one in run.live]
-    parts = [("held-out weeks, on twins", [score for run in results for score in run.held_out])]
+    parts = [
+        ("held-out weeks, on twins", "late, % of all requests", twins, _late),
+        ("the same as judged", "late, % of a step's requests, mean of steps", twins, _late_steps),
+    ]
     if live:
-        parts.append((f"{live[0].steps} steps live, on processes", live))
-    figure = Figure(figsize=(5.0 * len(parts), 4.2), layout="constrained")
-    for axes, (title, scores) in zip(
+        title = f"{live[0].steps} steps live, on processes"
+        parts.append((title, "late, % of all requests", live, _late))
+    figure = Figure(figsize=(4.6 * len(parts), 4.2), layout="constrained")
+    for axes, (title, label, scores, late) in zip(
         figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True
     ):
-        for name, colour in COLOURS.items():
+        for name, colour in reversed(COLOURS.items()):
             mine = [score for score in scores if score.name == name]
             if mine:
                 axes.scatter(
                     [score.replicas for score in mine],
-                    [100.0 * score.late for score in mine],
+                    [100.0 * late(score) for score in mine],
                     color=colour,
                     s=36,
                     alpha=0.8,
@@ -182,12 +193,20 @@ def draw_comparison(path: Path, results: Sequence[Results]) -> None:
                 )
         axes.set_title(title, fontsize=10, loc="left")
         axes.set_xlabel("replicas, mean (cost)")
-        axes.set_ylabel("late, % of requests")
+        axes.set_ylabel(label)
+        axes.margins(0.15)
         axes.set_ylim(bottom=-0.2)
-        axes.set_xlim(left=0)
         _tidy(axes)
         axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=DPI)
+
+
+def _late(score: Score) -> float:
+    return score.late
+
+
+def _late_steps(score: Score) -> float:
+    return score.late_steps
 
 
 def draw_day(path: Path, runs: Mapping[str, Sequence[Outcome]], title: str) -> None:

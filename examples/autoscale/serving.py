@@ -18,7 +18,6 @@ from examples.autoscale.application import LIVE_DEFINITION, greedy, make_agent
 from examples.autoscale.control import STEP_S, Controller
 from examples.autoscale.demand import DAY_STEPS, WEEK_STEPS, Demand, Span, flight_demand
 from examples.autoscale.evaluation import HELD_OUT_SEED, baselines, compare, score
-from examples.autoscale.handover import import_model
 from examples.autoscale.live import play_live
 from examples.autoscale.report import AGENT, LiveScore, draw_day, live_table
 from rl4sys_stream import StreamAgent
@@ -31,6 +30,7 @@ from rl4sys_stream.cli.demo.systems import (
 )
 from rl4sys_stream.clock import SystemClock
 from rl4sys_stream.errors import StreamError
+from rl4sys_stream.exchange import ClientModels
 
 __all__ = ["LiveSettings", "Makers", "serve", "serve_model", "serving_agent", "stretch_option"]
 
@@ -81,7 +81,8 @@ def serving_agent(client: DemoClient, model: Path) -> Iterator[StreamAgent]:
     url = client.system.address.secret_url
     if not (client.folder.definitions / LIVE_DEFINITION.name).exists():
         shutil.copy(LIVE_DEFINITION, client.folder.definitions)
-    import_model(model, client=LIVE_CLIENT, url=url)
+    with ClientModels(LIVE_CLIENT, url) as models:
+        models.import_file(model, pinned=True, reason="the best version on validation weeks")
     with make_agent(LIVE_DEFINITION, url) as agent:
         if not agent.wait_for_model(MODEL_WAIT_S):
             raise StreamError(f"no model of {LIVE_CLIENT} came; {agent.status().last_error}")

@@ -24,7 +24,6 @@ __all__ = ["CurvePoint", "Plan", "Training", "train"]
 LATE_PROMISE: Final = 0.003
 """Share of the requests that may be late on validation weeks: half a percent, less a margin."""
 MODEL_WAIT_S: Final = 300.0
-SLICE_S: Final = 1.0
 PATIENCE_S: Final = 300.0
 
 
@@ -121,7 +120,12 @@ def train(
     curve: list[CurvePoint] = []
     for day in range(1, days + 1):
         _play_day(agent, demand, twins, rng, plan)
-        _wait_for_learner(agent)
+        # So that no newer version is on its way, and the next days begin with this one.
+        if not agent.wait_for_learner(PATIENCE_S):
+            raise StreamError(
+                f"the worker of {agent.client_id} has settled nothing for {PATIENCE_S:g} s; see "
+                "`rl4sys-stream status` and its log"
+            )
         on_day(f"day {day} of {days}, version {agent.version}")
         if day % plan.days_between == 0 or day == days:
             decisions = day * plan.twins * plan.day_steps
@@ -144,25 +148,6 @@ def _play_day(
     for _ in range(plan.day_steps):
         for episode in episodes:
             episode.step()
-
-
-def _wait_for_learner(agent: StreamAgent) -> None:
-    """Until less than an update's steps are unsettled, so that no newer version is on its way.
-
-    Raises:
-        StreamError: If the worker settles nothing for long.
-    """
-    silent_s = 0.0
-    settlement = agent.settlement()
-    while settlement.unsettled_steps >= (settlement.settled.update_steps or 1):
-        heard = agent.wait_for_settlement(settlement, SLICE_S)
-        silent_s = 0.0 if heard else silent_s + SLICE_S
-        if silent_s > PATIENCE_S:
-            raise StreamError(
-                f"the worker of {agent.client_id} has settled nothing for {PATIENCE_S:g} s; see "
-                "`rl4sys-stream status` and its log"
-            )
-        settlement = agent.settlement()
 
 
 def _validate(agent: StreamAgent, demand: Demand, plan: Plan) -> Score:

@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from examples.autoscale.baselines import HPA, KEDA, WeeklyPredictive
+from examples.autoscale.baselines import HPA, KEDA, WeeklyPredictive, WithFloor
 from examples.autoscale.control import Controller
 from examples.autoscale.demand import WEEK_STEPS, Demand, flight_demand
 from examples.autoscale.evaluation import Score, compare
@@ -22,6 +22,7 @@ SEED: Final = 7_000_000
 TARGETS: Final = (0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
 WINDOWS: Final = (1, 3, 6, 12)
 QUEUES: Final = (0.1, 0.25, 0.5)
+FLOORS: Final = (6, 8, 10, 12)
 
 
 def candidates(demand: Demand) -> dict[str, dict[str, Callable[[], Controller]]]:
@@ -40,6 +41,18 @@ def candidates(demand: Demand) -> dict[str, dict[str, Callable[[], Controller]]]
         "weekly predictive": {
             f"target={target}": lambda t=target: WeeklyPredictive(demand.rates, t)  # type: ignore[misc]
             for target in TARGETS
+        },
+        "HPA, floor": {
+            f"target={target}, floor={floor}": (
+                lambda t=target, f=floor: WithFloor(HPA(t, 6, rate_steps=1), f)  # type: ignore[misc]
+            )
+            for target, floor in product((0.6, 0.65, 0.7), FLOORS)
+        },
+        "weekly predictive, floor": {
+            f"target={target}, floor={floor}": (
+                lambda t=target, f=floor: WithFloor(WeeklyPredictive(demand.rates, t), f)  # type: ignore[misc]
+            )
+            for target, floor in product((0.7, 0.75, 0.8), FLOORS)
         },
     }
 

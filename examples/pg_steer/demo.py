@@ -151,8 +151,9 @@ def run(options: PgSteerOptions) -> ExitCode:
     workload = _workload(options)
     definition = CHECKOUT / "workers" / DEFINITIONS[options.algorithm]
     with (
-        open_database(options, line) as database,
+        # First what fails at once: a folder, a definition, a broker. A database takes its time.
         open_client(options.system, definition, clock) as client,
+        open_database(options, line) as database,
     ):
         judges = measure_judges(options, database, workload, line)
         line.say(f"answering {options.count:,} queries, and learning from each")
@@ -180,7 +181,7 @@ def _leave(
     line.say(table)
     line.say(
         f"the agent takes {agent.of_default:.0%} of the default planner's {UNITS[results.cost]} "
-        f"and {results.of_best_static:.0%} of the best static hint's\n"
+        f"and {results.of_best_static:.0%} of the best static hint's{_asking(results)}\n"
         f"{training.queries:,} queries in {training.wall_s:.0f} s, {training.failed} failed; a "
         f"query waits {training.agent.p50_ms:.2f} ms for the agent (99 %: "
         f"{training.agent.p99_ms:.2f}) and {training.explain.p50_ms:.1f} ms for the planner's "
@@ -189,6 +190,14 @@ def _leave(
     )
     learned = agent.of_default < 1.0 and results.of_best_static < 1.0
     return ExitCode.OK if learned else ExitCode.FAILURE
+
+
+def _asking(results: Results) -> str:
+    if results.asking is None or results.asking_of_best_static is None:
+        return ""
+    return (
+        f"; with the asking {results.asking.of_default:.0%} and {results.asking_of_best_static:.0%}"
+    )
 
 
 def _workload(options: PgSteerOptions) -> Workload:

@@ -19,7 +19,17 @@ from examples.pg_steer.hints import DEFAULT, HINTS
 from examples.pg_steer.templates import Query
 from rl4sys_stream import StreamAgent
 
-__all__ = ["Score", "Table", "baselines", "best_static", "choose", "measure", "score"]
+__all__ = [
+    "Score",
+    "Table",
+    "baselines",
+    "best_static",
+    "by_template",
+    "choose",
+    "measure",
+    "score",
+    "with_asking",
+]
 
 ORACLE: Final = "oracle"
 
@@ -32,11 +42,13 @@ class Table:
         queries: N of them.
         observations: float32 `[N, 66]`, what an agent sees of each.
         costs: float64 `[N, 8]`, in the database's unit.
+        explain_ms: float64 `[N]`, what asking the planner took.
     """
 
     queries: tuple[Query, ...]
     observations: NDArray[np.float32]
     costs: NDArray[np.float64]
+    explain_ms: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,7 @@ def measure(
     kept: list[Query] = []
     observations: list[NDArray[np.float32]] = []
     costs: list[NDArray[np.float64]] = []
+    explain_ms: list[float] = []
     for query in queries:
         try:
             explained = database.explain(query.sql)
@@ -94,11 +107,13 @@ def measure(
         kept.append(query)
         observations.append(observe(explained, database.relations))
         costs.append(row)
+        explain_ms.append(explained.took_ms)
         on_query(len(kept))
     return Table(
         tuple(kept),
         np.array(observations, np.float32).reshape(-1, FEATURES),
         np.array(costs).reshape(-1, len(HINTS)),
+        np.array(explain_ms),
     )
 
 
@@ -109,8 +124,35 @@ def choose(agent: StreamAgent, table: Table) -> NDArray[np.int64]:
 
 def score(name: str, table: Table, choices: Sequence[int] | NDArray[np.int64]) -> Score:
     """What the hints `choices`, one for each query, cost."""
-    chosen = table.costs[np.arange(len(table.queries)), choices]
-    default = table.costs[:, DEFAULT]
+    return _score(name, _chosen(table, choices), table.costs[:, DEFAULT])
+
+
+def with_asking(
+    name: str, table: Table, choices: Sequence[int] | NDArray[np.int64], agent_ms: float
+) -> Score:
+    """The same with what steering itself costs: asking the planner, and `agent_ms` a query.
+
+    Only for costs in milliseconds.
+    """
+    chosen = _chosen(table, choices) + table.explain_ms + agent_ms
+    return _score(name, chosen, table.costs[:, DEFAULT])
+
+
+def by_template(table: Table, choices: NDArray[np.int64]) -> tuple[Score, ...]:
+    """The choices on the queries of each template alone, in the order of the templates' names."""
+    names = np.array([query.template for query in table.queries])
+    chosen, default = _chosen(table, choices), table.costs[:, DEFAULT]
+    return tuple(
+        _score(name, chosen[names == name], default[names == name])
+        for name in sorted(set(names.tolist()))
+    )
+
+
+def _chosen(table: Table, choices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
+    return table.costs[np.arange(len(table.queries)), choices]
+
+
+def _score(name: str, chosen: NDArray[np.float64], default: NDArray[np.float64]) -> Score:
     shares = (chosen + FLOOR) / (default + FLOOR)
     return Score(
         name,

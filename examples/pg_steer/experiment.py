@@ -13,8 +13,17 @@ from numpy.typing import NDArray
 
 from examples.pg_steer.application import make_agent
 from examples.pg_steer.data import SCHEMA, load_flights
-from examples.pg_steer.database import TIMEOUT_S, Cost, Database
-from examples.pg_steer.evaluation import Table, baselines, best_static, choose, measure, score
+from examples.pg_steer.database import TIMEOUT_S, Cost, Database, check_url
+from examples.pg_steer.evaluation import (
+    Table,
+    baselines,
+    best_static,
+    by_template,
+    choose,
+    measure,
+    score,
+    with_asking,
+)
 from examples.pg_steer.hints import HINTS
 from examples.pg_steer.report import Results
 from examples.pg_steer.server import find_programs, private_server, programs_of_the_wheel
@@ -28,6 +37,7 @@ __all__ = ["Judges", "PgSteerOptions", "measure_judges", "open_database", "train
 
 STATIC_SEED: Final = 1_000_000
 """Of the training queries on which static hints compete; no training of an agent has it."""
+ASKING: Final = "agent, asking included"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +100,7 @@ def open_database(options: PgSteerOptions, line: ProgressLine) -> Iterator[Datab
             line.say("loading the flights of 2013")
             load_flights(url, months=options.months)
         with Database(
-            url, cost=options.cost, timeout_s=options.timeout_s, schema=schema
+            url, cost=options.cost, timeout_s=options.timeout_s, schema=schema, read_only=True
         ) as database:
             yield database
 
@@ -122,7 +132,7 @@ def measure_judges(
 @contextmanager
 def _server(options: PgSteerOptions, line: ProgressLine) -> Iterator[str]:
     if options.postgres_url is not None:
-        yield options.postgres_url
+        yield check_url(options.postgres_url)
         return
     programs = programs_of_the_wheel() if options.wheel else find_programs(os.environ)
     line.say(f"starting {programs / 'postgres'}")
@@ -156,6 +166,9 @@ def train_and_score(
             on_query=line.update,
         )
         choices = choose(agent, judges.held_out)
+    asking = None
+    if database.cost is not Cost.BLOCKS:
+        asking = with_asking(ASKING, judges.held_out, choices, training.agent.mean_ms)
     results = Results(
         algorithm=load_config(definition, environ={}).algorithm,
         seed=seed,
@@ -164,6 +177,10 @@ def train_and_score(
         held_out=len(judges.held_out.queries),
         best_static=HINTS[judges.static].name,
         scores=(*baselines(judges.held_out), score("agent", judges.held_out, choices)),
+        asking=asking,
+        templates=by_template(judges.held_out, choices),
         training=training,
+        split=workload.split,
+        unseen=workload.unseen,
     )
     return results, choices

@@ -37,7 +37,11 @@ class Results:
         held_out: Number of queries that all are judged by.
         best_static: Name of the hint that was best on training queries.
         scores: Each hint alone, the oracle, and last the agent.
+        asking: The agent with what asking it and the planner costs; None where blocks are counted.
+        templates: The agent on the queries of each template alone.
         training: How the agent came to its choices.
+        split: Seed of the held-out queries.
+        unseen: Templates that it was not trained on.
     """
 
     algorithm: str
@@ -47,7 +51,11 @@ class Results:
     held_out: int
     best_static: str
     scores: tuple[Score, ...]
+    asking: Score | None
+    templates: tuple[Score, ...]
     training: Training
+    split: str
+    unseen: tuple[str, ...]
 
     @property
     def agent(self) -> Score:
@@ -57,24 +65,45 @@ class Results:
     @property
     def of_best_static(self) -> float:
         """The agent's total as a share of the best static hint's."""
+        return self.agent.total / self._static.total
+
+    @property
+    def asking_of_best_static(self) -> float | None:
+        """The same with what asking costs; static hints ask nobody."""
+        return None if self.asking is None else self.asking.total / self._static.total
+
+    @property
+    def _static(self) -> Score:
         (static,) = (score for score in self.scores if score.name == self.best_static)
-        return self.agent.total / static.total
+        return static
 
 
 def markdown(results: Results) -> str:
-    """The comparison as a table."""
+    """The comparison as a table, and the agent template by template as another."""
     counted = f"{results.held_out} held-out queries"
     lines = [
         f"| {counted} | total {UNITS[results.cost]} | of default | geometric mean | worst query |",
         "|---|---|---|---|---|",
     ]
-    for score in sorted(results.scores, key=lambda score: -score.total):
+    asking = [] if results.asking is None else [results.asking]
+    for score in sorted([*results.scores, *asking], key=lambda score: -score.total):
         name = score.name
         if name == results.best_static:
             name += " (best alone on training queries)"
         lines.append(
             f"| {name} | {score.total:,.0f} | {score.of_default:.2f} "
             f"| {score.geomean_of_default:.2f} | × {score.slowest_of_default:.1f} |"
+        )
+    lines += [
+        "",
+        f"| the agent, by template | total {UNITS[results.cost]} | of default | worst query |",
+        "|---|---|---|---|",
+    ]
+    for score in results.templates:
+        unseen = " (never trained on)" if score.name in results.unseen else ""
+        lines.append(
+            f"| {score.name}{unseen} | {score.total:,.0f} | {score.of_default:.2f} "
+            f"| × {score.slowest_of_default:.1f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -83,7 +112,10 @@ def write_json(path: Path, results: Sequence[Results]) -> None:
     """All runs; of a curve the columns."""
     data = []
     for run in results:
-        record = asdict(run) | {"of_best_static": run.of_best_static}
+        record = asdict(run) | {
+            "of_best_static": run.of_best_static,
+            "asking_of_best_static": run.asking_of_best_static,
+        }
         record["training"]["curve"] = {
             "queries": [point.queries for point in run.training.curve],
             "version": [point.version for point in run.training.curve],

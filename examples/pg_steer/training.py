@@ -13,6 +13,7 @@ from examples.pg_steer.database import Cost, Database, QueryError
 from examples.pg_steer.evaluation import Score, Table, choose, score
 from examples.pg_steer.templates import Query
 from rl4sys_stream import StreamAgent
+from rl4sys_stream.errors import StreamError
 
 __all__ = ["CurvePoint", "Overhead", "Training", "train"]
 
@@ -20,8 +21,8 @@ CURVE_POINTS: Final = 40
 RECENT: Final = 200
 MODEL_WAIT_S: Final = 60.0
 FLUSH_TIMEOUT_S: Final = 30.0
-QUIET_S: Final = 3.0
-"""A worker that has settled nothing for so long is through."""
+PATIENCE_S: Final = 60.0
+"""So long a worker may take from one settlement to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,15 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """Milliseconds that steering added to a query: median, and 99th percentile.
+    """Milliseconds that steering added to a query.
 
     Attributes:
+        mean_ms: On average.
         p50_ms: Half of the queries had less.
         p99_ms: One in a hundred had more.
     """
 
+    mean_ms: float
     p50_ms: float
     p99_ms: float
 
@@ -96,6 +99,7 @@ def train(
 
     Raises:
         DatabaseError: If PostgreSQL is gone.
+        StreamError: If the worker is silent at the end.
     """
     busy = database.cost is Cost.CPU
     steering = Steering(database, agent, time.thread_time if busy else time.perf_counter)
@@ -145,14 +149,15 @@ def _progress(number: int, count: int, answers: list[Answer], point: CurvePoint)
 
 
 def _wait_for_the_worker(agent: StreamAgent) -> None:
-    agent.flush(FLUSH_TIMEOUT_S)
-    known = agent.settlement()
-    while agent.wait_for_settlement(known, QUIET_S):
-        known = agent.settlement()
+    if not (agent.flush(FLUSH_TIMEOUT_S) and agent.wait_for_learner(PATIENCE_S)):
+        raise StreamError(
+            f"the worker of {agent.client_id} has settled nothing for {PATIENCE_S:g} s; see "
+            "`rl4sys-stream status` and its log"
+        )
 
 
 def _overhead(values: list[float]) -> Overhead:
     if not values:
-        return Overhead(0.0, 0.0)
+        return Overhead(0.0, 0.0, 0.0)
     p50, p99 = np.percentile(values, [50, 99])
-    return Overhead(float(p50), float(p99))
+    return Overhead(float(np.mean(values)), float(p50), float(p99))

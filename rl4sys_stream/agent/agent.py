@@ -16,7 +16,7 @@ from rl4sys_stream.agent.handles import ActionHandle, TrajectoryHandle
 from rl4sys_stream.agent.inputs import as_mask, foreign, no_handles, no_trajectory
 from rl4sys_stream.agent.lifecycle import watch
 from rl4sys_stream.agent.runtime import Dimensions, Runtime
-from rl4sys_stream.agent.settlement import Settlement
+from rl4sys_stream.agent.settlement import Settlement, wait_for_learner
 from rl4sys_stream.agent.setup import Setup, make_setup
 from rl4sys_stream.agent.slot import PolicySlot
 from rl4sys_stream.agent.status import AgentStatus
@@ -406,6 +406,22 @@ class StreamAgent:
             False if there was no such news within `timeout_s`.
         """
         return self._runtime.session.news.wait(known.settled, timeout_s)
+
+    def wait_for_learner(self, timeout_s: float) -> bool:
+        """Wait until no newer version of this agent's steps is on its way; for simulators.
+
+        That is, until less than one update's steps of it (a rollout on-policy, `update_steps`
+        off-policy) are unsettled. The model of the last update acts by then. Only trajectories that
+        have ended or were cut count, with all their rewards.
+
+        Args:
+            timeout_s: Longest silence: so long a worker may take from one settlement to the next.
+
+        Returns:
+            False if nothing was settled for so long; calling again goes on waiting.
+        """
+        news = self._runtime.session.news
+        return wait_for_learner(self._runtime.settlement, news.wait, timeout_s)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Wait until the broker has answered all that is sealed by now.

@@ -5,7 +5,7 @@ then nothing is read.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from rl4sys_stream.broker.ledger import LedgerRecord
@@ -13,7 +13,7 @@ from rl4sys_stream.config.algorithms import read_parameters
 from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.wire.json import decode_json
 
-__all__ = ["Settled", "Settlement", "SettlementNews"]
+__all__ = ["Settled", "Settlement", "SettlementNews", "wait_for_learner"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,3 +113,24 @@ class SettlementNews:
             self.settled = settled
             heard, self._heard = self._heard, threading.Event()
             heard.set()
+
+
+def wait_for_learner(
+    look: Callable[[], Settlement], wait: Callable[[Settled, float], bool], timeout_s: float
+) -> bool:
+    """Wait until less than one update's steps are unsettled.
+
+    Args:
+        look: The settlement as it is now.
+        wait: See `SettlementNews.wait`.
+        timeout_s: Longest silence between two settlements.
+
+    Returns:
+        False if there was silence for so long.
+    """
+    settlement = look()
+    while settlement.unsettled_steps >= (settlement.settled.update_steps or 1):
+        if not wait(settlement.settled, timeout_s):
+            return False
+        settlement = look()
+    return True

@@ -4,7 +4,10 @@ Each of these is one change of the control, made by one script together with its
 and a notice to the agents.
 """
 
+import getpass
+import os
 import secrets
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -32,6 +35,7 @@ from rl4sys_stream.errors import BrokerError, FencedError, UnknownVersionError, 
 __all__ = [
     "Cause",
     "Change",
+    "caller",
     "change_control",
     "demote",
     "pin",
@@ -63,6 +67,15 @@ class Cause:
     by: str
     time_ms: int
     reason: str = ""
+
+
+def caller() -> str:
+    """Whose process this is, as `Cause.by` has it: `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in containers
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 @dataclass(frozen=True, slots=True)

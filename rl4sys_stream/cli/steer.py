@@ -1,8 +1,5 @@
 """`models pin|unpin|stop|resume|promote|rules|history`: who acts by which version."""
 
-import getpass
-import os
-import socket
 import time
 from datetime import UTC, datetime
 
@@ -15,7 +12,16 @@ from rl4sys_stream.broker.control_log import read_control_log
 from rl4sys_stream.broker.key_types import require_key_types
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import AgentHeartbeat, read_heartbeats, require_registration
-from rl4sys_stream.broker.steering import Cause, demote, pin, promote, resume, stop, unpin
+from rl4sys_stream.broker.steering import (
+    Cause,
+    caller,
+    demote,
+    pin,
+    promote,
+    resume,
+    stop,
+    unpin,
+)
 from rl4sys_stream.cli.options import (
     as_json_option,
     broker_option,
@@ -56,11 +62,7 @@ percent_option = click.option(
 
 def cause_of(reason: str) -> Cause:
     """Who runs this command, now, and why."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # an account without a name, as in containers
-        user = str(os.getuid())
-    return Cause(f"{user}@{socket.gethostname()}", time.time_ns() // 1_000_000, reason)
+    return Cause(caller(), time.time_ns() // 1_000_000, reason)
 
 
 def open_client(redis_url: str | None, client: str) -> tuple[Broker, ClientKeys]:

@@ -44,6 +44,7 @@ METHODS = {
     "start_over_after_fork": [],
     "status": [],
     "update_action_reward": ["action", "reward"],
+    "wait_for_learner": ["timeout_s"],
     "wait_for_model": ["timeout_s"],
     "wait_for_settlement": ["known", "timeout_s"],
 }

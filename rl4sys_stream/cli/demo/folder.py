@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rl4sys_stream.errors import UsageError
+
 __all__ = ["RunFolder", "make_run_folder"]
 
 
@@ -81,18 +83,31 @@ def make_run_folder(
         seed: For the folder's name.
         wall_ms: Time of the run's begin, likewise.
         film_name: What the film is called, if there is to be one.
+
+    Raises:
+        UsageError: If nothing can be written there.
     """
     stamp = datetime.fromtimestamp(wall_ms / 1000, UTC).strftime("%Y%m%d-%H%M%S")
-    name = f"{client}-{stamp}-seed{seed}"
+    try:
+        path = _new_folder(out, f"{client}-{stamp}-seed{seed}")
+        folder = RunFolder(path, client, film_name)
+        folder.definitions.mkdir()
+        folder.definition.write_text(json.dumps(definition, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"cannot make a run folder in {out}: {error.strerror}; choose another one with --out"
+        ) from error
+    return folder
+
+
+def _new_folder(out: Path, name: str) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
         path = (out / (name if number == 1 else f"{name}-{number}")).absolute()
         try:
-            path.mkdir(parents=True)
-            break
+            path.mkdir()
         except FileExistsError:
             number += 1
-    folder = RunFolder(path, client, film_name)
-    folder.definitions.mkdir()
-    folder.definition.write_text(json.dumps(definition, indent=2) + "\n", encoding="utf-8")
-    return folder
+        else:
+            return path

@@ -22,10 +22,10 @@ from examples.autoscale.application import (
 from examples.autoscale.control import ControlLoop
 from examples.autoscale.demand import DAY_STEPS, Demand, Span, make_demand
 from examples.autoscale.evaluation import Score, compare, play
-from examples.autoscale.handover import export_model, import_model
 from examples.autoscale.pool import LivePool
 from examples.autoscale.training import Plan, train
 from rl4sys_stream import StreamAgent
+from rl4sys_stream.exchange import ClientModels
 from rl4sys_stream.testing import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.learning, pytest.mark.timeout(300)]
@@ -106,8 +106,10 @@ def test_an_agent_learns_on_twins_and_its_best_version_serves_a_live_pool(
 
     live = f"{client_name}_live"
     file = tmp_path / "model.npz"
-    export_model(best.version, client=client_name, url=redis_url, file=file)
-    import_model(file, client=live, url=redis_url)
+    with ClientModels(client_name, redis_url) as models:
+        models.export(best.version, file)
+    with ClientModels(live, redis_url) as models:
+        assert models.import_file(file, pinned=True) == 1
     served = definition_file(tmp_path, LIVE_DEFINITION, live)
     with make_agent(served, redis_url) as agent, LivePool(redis_url, SEED) as pool:
         assert agent.wait_for_model(60.0)

@@ -16,7 +16,7 @@ from rl4sys_stream.cli.demo.settings import DemoSettings
 from rl4sys_stream.cli.demo.system import require_extras
 from rl4sys_stream.cli.demo.task import Task, find_task, packaged_definition
 from rl4sys_stream.config import DQNParameters, load_config
-from rl4sys_stream.errors import MissingExtraError
+from rl4sys_stream.errors import MissingExtraError, UsageError
 from tests.integration.demo.runs import ROOT
 
 SETTINGS = DemoSettings(seed=7, max_steps=1000, target=None, out=Path("runs"))
@@ -150,3 +150,11 @@ def test_an_attached_demo_needs_no_torch(monkeypatch: pytest.MonkeyPatch) -> Non
         importlib.util, "find_spec", lambda name: None if name == "torch" else find(name)
     )
     require_extras(own=False)
+
+
+@pytest.mark.parametrize("place", ["/proc/rl4sys/runs", "file/runs"])
+def test_a_folder_in_which_nothing_can_be_made_is_named(tmp_path: Path, place: str) -> None:
+    """Before anything is started, and without a traceback."""
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"cannot make a run folder in .*runs: .*--out"):
+        make_run_folder(tmp_path / place, "client", {}, seed=1, wall_ms=0)

@@ -1,5 +1,6 @@
 """Explaining and running queries on a real server; what fails leaves the connection as it was."""
 
+import secrets
 from itertools import islice
 
 import psycopg
@@ -16,6 +17,8 @@ from examples.pg_steer.database import (
 from examples.pg_steer.features import observe
 from examples.pg_steer.hints import HINTS
 from examples.pg_steer.workload import TemplateWorkload
+from rl4sys_stream.errors import UsageError
+from tests.integration.pg_steer.conftest import MONTHS
 
 pytestmark = pytest.mark.integration
 
@@ -32,17 +35,71 @@ def database(postgres_url):
 
 
 @pytest.fixture
+def patient(postgres_url):
+    """One whose queries end, however busy the machine is."""
+    with Database(postgres_url, schema=SCHEMA, timeout_s=60.0) as opened:
+        yield opened
+
+
+@pytest.fixture
 def counting(postgres_url):
     """One that counts blocks."""
     with Database(postgres_url, schema=SCHEMA, cost=Cost.BLOCKS) as opened:
         yield opened
 
 
-def test_the_tables_are_loaded_once(postgres_url, database):
+def test_the_tables_are_loaded_once(postgres_url, patient):
     """27,004 flights in January; loading again changes nothing."""
-    load_flights(postgres_url)
-    assert database.run(COUNT, HINTS[0]).rows == ((27_004,),)
-    assert database.relations == ("airlines", "airports", "flights", "planes", "weather")
+    load_flights(postgres_url, months=MONTHS)
+    assert patient.run(COUNT, HINTS[0]).rows == ((27_004,),)
+    assert patient.relations == ("airlines", "airports", "flights", "planes", "weather")
+
+
+def test_a_schema_with_other_flights_is_refused_and_says_what_to_do(postgres_url):
+    """Two months would pass for twelve, and their figures with them."""
+    with pytest.raises(DatabaseError, match="holds 2 months of flights, not 12 months: `DROP SCH"):
+        load_flights(postgres_url, months=12)
+
+
+def test_a_schema_of_that_name_without_flights_is_refused(postgres_url):
+    """Instead of a run whose every query fails."""
+    name = f"empty_{secrets.token_hex(4)}"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}".encode())
+    url = postgres_url.replace("///postgres?", f"///{name}?")
+    with psycopg.connect(url, autocommit=True) as owner:
+        owner.execute(f"CREATE SCHEMA {SCHEMA}".encode())
+    with pytest.raises(DatabaseError, match="holds no flights"):
+        load_flights(url, months=MONTHS)
+
+
+@pytest.mark.parametrize("url", ["postgres//me:sekret@h/x", "host=h passwort=sekret"])
+def test_what_is_no_url_is_refused_without_a_word_of_it(url):
+    """It may hold a password, and what libpq says of it repeats it."""
+    with pytest.raises(UsageError, match="write postgresql://") as refused:
+        Database(url)
+    assert "sekret" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+def test_a_password_that_is_wrong_is_not_shown(postgres_url):
+    """Nor is one that nobody asks for because nothing listens."""
+    with pytest.raises(DatabaseError, match="cannot reach PostgreSQL") as refused:
+        Database("postgresql://me:sekret@127.0.0.1:1/x")
+    assert "sekret" not in str(refused.value)
+
+
+def test_read_only_nothing_is_changed(postgres_url):
+    """Somebody's file of queries is run many times over; a second statement in a line counts."""
+    with psycopg.connect(postgres_url, autocommit=True) as owner:
+        owner.execute("CREATE TABLE precious AS SELECT 1 AS id")
+    with Database(postgres_url, read_only=True) as careful:
+        with pytest.raises(QueryError, match="read-only"):
+            careful.explain("SELECT 1; DROP TABLE precious")
+        outcome = careful.run("DELETE FROM precious", HINTS[0])
+        assert (outcome.cost, outcome.rows) == (careful.worst, ())
+        assert "read-only" in outcome.error
+        assert careful.run("SELECT count(*) FROM precious", HINTS[0]).rows == ((1,),)
 
 
 def test_every_template_can_be_explained_and_seen(database):
@@ -54,10 +111,10 @@ def test_every_template_can_be_explained_and_seen(database):
         assert observe(explained, database.relations).shape == (66,)
 
 
-def test_a_hint_changes_the_plan_and_not_the_answer(database, counting):
+def test_a_hint_changes_the_plan_and_not_the_answer(patient, counting):
     """The index on the distance is a detour, and a hint avoids it."""
     sql = "SELECT max(distance) FROM flights WHERE dest = 'BOS'"
-    assert len({database.run(sql, hint).rows for hint in HINTS}) == 1
+    assert len({patient.run(sql, hint).rows for hint in HINTS}) == 1
     assert len({counting.run(sql, hint).cost for hint in HINTS}) > 1
 
 

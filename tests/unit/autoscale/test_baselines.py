@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from examples.autoscale.baselines import HPA, KEDA, WeeklyPredictive
+from examples.autoscale.baselines import HPA, KEDA, WeeklyPredictive, WithFloor
 from examples.autoscale.control import View
 from examples.autoscale.demand import HISTORY, WEEK_STEPS, make_demand
-from examples.autoscale.evaluation import baselines, compare, score
+from examples.autoscale.evaluation import baselines, compare, floored, score
 from examples.autoscale.tuning import candidates
 
 
@@ -52,13 +52,27 @@ def test_the_predictive_controller_orders_for_what_came_a_week_ago():
     assert WeeklyPredictive(rates, target=0.7)(view(40.0, moment=500)) == 6
 
 
+def test_a_floor_holds_what_a_controller_wants_less_of():
+    """And changes nothing above it."""
+    held = WithFloor(HPA(target=0.5, window=1), 6)
+    assert [held(view(rate)) for rate in (100.0, 1.0, 1.0)] == [20, 20, 6]
+
+
+def test_the_hpa_may_look_at_the_newest_rate_alone():
+    """An average is late by half its length."""
+    rising = View(0, 10, (0, 0, 0), 0, 0.5, (30.0,) * (HISTORY - 1) + (90.0,))
+    assert HPA(target=0.6, window=1, rate_steps=1)(rising) == 15
+    assert HPA(target=0.6, window=1)(rising) == 8
+
+
 def test_the_settings_in_use_are_among_those_that_were_tuned():
     """Tuning and use name the same controllers."""
     demand = make_demand(np.tile([5.0, 30.0, 60.0, 30.0], 300))
     tuned = candidates(demand)
-    assert tuned.keys() == baselines(demand).keys()
+    used = {**baselines(demand), **floored(demand)}
+    assert tuned.keys() == used.keys()
     spans = [demand.known.windows(100)[0]]
-    for name, make in baselines(demand).items():
+    for name, make in used.items():
         (mine,) = compare({"mine": make}, demand, spans, 1)
         known = [found.objective for found in compare(tuned[name], demand, spans, 1)]
         assert mine.objective in known

@@ -8,7 +8,15 @@ import pytest
 
 from examples.pg_steer.application import reward
 from examples.pg_steer.database import Cost
-from examples.pg_steer.evaluation import Score, Table, baselines, best_static, score
+from examples.pg_steer.evaluation import (
+    Score,
+    Table,
+    baselines,
+    best_static,
+    by_template,
+    score,
+    with_asking,
+)
 from examples.pg_steer.hints import HINTS
 from examples.pg_steer.report import (
     Results,
@@ -22,7 +30,10 @@ from examples.pg_steer.training import CurvePoint, Overhead, Training
 
 COSTS = np.array([[10.0, 1, 9, 9, 9, 9, 8, 9], [2.0, 40, 9, 9, 9, 9, 3, 9]])
 TABLE = Table(
-    (Query("a", "SELECT 1"), Query("b", "SELECT 2")), np.zeros((2, 66), np.float32), COSTS
+    (Query("a", "SELECT 1"), Query("b", "SELECT 2")),
+    np.zeros((2, 66), np.float32),
+    COSTS,
+    explain_ms=np.array([2.0, 3.0]),
 )
 
 
@@ -44,6 +55,23 @@ def test_the_oracle_takes_the_best_hint_of_each_query():
     assert len(scores) == len(HINTS) + 1
 
 
+def test_what_asking_costs_is_part_of_every_query():
+    """The planner's estimates, which each query waits for, and the agent: 2 + 0.5 and 3 + 0.5."""
+    found = with_asking("mine", TABLE, [1, 6], agent_ms=0.5)
+    assert found.total == 4.0 + 5.0 + 1.0
+    assert math.isclose(found.of_default, 10 / 12)
+    assert math.isclose(found.slowest_of_default, 6.55 / 2.05)
+
+
+def test_each_template_has_a_score_of_its_own():
+    """A total may hide that all of it comes from one kind of query."""
+    found = by_template(TABLE, np.array([1, 6]))
+    assert [(one.name, one.total, one.of_default) for one in found] == [
+        ("a", 1.0, 0.1),
+        ("b", 3.0, 1.5),
+    ]
+
+
 def test_the_best_static_hint_has_the_least_total():
     """Over all queries, not of one."""
     assert HINTS[best_static(TABLE)].name == "no_indexscan"
@@ -59,7 +87,7 @@ def test_ten_times_slower_costs_one():
 def results() -> Results:
     """A run that learned."""
     agent = Score("agent", 4.0, 1 / 3, 0.4, 1.5)
-    overhead = Overhead(0.1, 0.2)
+    overhead = Overhead(0.1, 0.1, 0.2)
     curve = (CurvePoint(0, 1, Score("agent", 12.0, 1.0, 1.0, 1.0)), CurvePoint(100, 5, agent))
     return Results(
         algorithm="PPO",
@@ -69,6 +97,10 @@ def results() -> Results:
         held_out=2,
         best_static="no_indexscan",
         scores=(*baselines(TABLE), agent),
+        asking=Score("agent, asking included", 5.5, 0.5, 2.0, 3.0),
+        templates=by_template(TABLE, np.array([1, 6])),
+        split="verdict",
+        unseen=("b",),
         training=Training(curve, 100, 1, 0, overhead, overhead, 9.0),
     )
 
@@ -78,6 +110,9 @@ def test_the_table_names_the_best_static_hint_and_the_agent(results):
     text = markdown(results)
     assert "no_indexscan (best alone on training queries)" in text
     assert "| agent | 4 | 0.33 | 0.40 | × 1.5 |" in text
+    assert "| agent, asking included | 6 | 0.50 | 2.00 | × 3.0 |" in text
+    assert "| a | 1 | 0.10 | × 0.1 |" in text
+    assert "| b (never trained on) | 3 | 1.50 | × 1.5 |" in text
     assert text.index("no_nestloop") < text.index("agent") < text.index("oracle")
 
 
@@ -96,3 +131,5 @@ def test_what_is_written_down_has_the_curve_in_columns(results, tmp_path):
     assert read["training"]["curve"]["queries"] == [0, 100]
     assert read["scores"][-1]["name"] == "agent"
     assert math.isclose(read["of_best_static"], 4 / 11)
+    assert math.isclose(read["asking_of_best_static"], 5.5 / 11)
+    assert (read["split"], read["unseen"]) == ("verdict", ["b"])

@@ -32,6 +32,32 @@ def test_every_seed_is_judged_by_the_same_queries():
     assert TemplateWorkload(20).held_out(20) == TemplateWorkload(20).held_out(20)
 
 
+def test_another_split_has_none_of_the_queries_that_were_looked_at():
+    """What settings were chosen by cannot give the verdict."""
+    first = {query.sql for query in TemplateWorkload(1000).held_out(1000)}
+    verdict = TemplateWorkload(350, split="verdict")
+    judged = {query.sql for query in verdict.held_out(350)}
+    assert len(judged) > 300
+    assert not judged & first
+    assert not judged & {query.sql for query in islice(verdict.training(1), 5000)}
+
+
+def test_a_template_that_is_unseen_is_asked_for_the_verdict_only():
+    """Whether what was learned serves queries of a kind that was not there."""
+    workload = TemplateWorkload(200, unseen=("longest_flight",))
+    trained = {query.template for query in islice(workload.training(1), 500)}
+    judged = {query.template for query in workload.held_out(200)}
+    assert judged - trained == {"longest_flight"}
+
+
+def test_an_unseen_template_that_does_not_exist_is_named_beside_those_that_do():
+    """And something has to be left to learn from."""
+    with pytest.raises(ConfigError, match="no template is called nonsense; there are farthest"):
+        TemplateWorkload(1, unseen=("nonsense",))
+    with pytest.raises(ConfigError, match="left to train on"):
+        TemplateWorkload(1, unseen=tuple(template.name for template in TEMPLATES))
+
+
 def test_all_ten_templates_are_asked():
     """Each as often as any other."""
     drawn = {query.template for query in islice(TemplateWorkload(0).training(3), 500)}
