@@ -72,9 +72,10 @@ LAST_BITS: Final = 2
 """The same of the coarsest grid that is taken, whatever the budget: where decisions hardly depend
 on a tensor yet, a coarser one would save next to nothing."""
 
-PROBED_PARAMETERS: Final = 1 << 20
+PROBED_PARAMETERS: Final = 1 << 17
 """Sensitivities are measured of as many tensors at a time that their forward passes together have
-about this many parameters; the others' follow with later versions."""
+about this many parameters; the others' follow with later versions. They only say how the budget is
+shared out; that it is kept is measured at each version."""
 
 SMOOTHING: Final = 0.8
 """Weight of the older sensitivities, as powers of two, against a new one."""

@@ -52,6 +52,11 @@ def all_act(agents: Sequence[StreamAgent], version: int) -> bool:
     return {agent.version for agent in agents} == {version}
 
 
+def is_up(agent: StreamAgent) -> bool:
+    """Whether it is at work with the broker."""
+    return agent.status().broker == "up"
+
+
 def subscriptions(world: World) -> int:
     """How many connections listen to the client's channel."""
     reply = world.broker.call("PUBSUB", "NUMSUB", world.keys.updates)
@@ -204,7 +209,7 @@ def test_an_agent_after_the_last_one_gets_a_listener_of_its_own(world: World):
     """Applications open and close agents in turn."""
     for _ in range(2):
         with world.agent(poll_interval_s=SLOW) as agent:
-            eventually(lambda agent=agent: agent.status().broker == "up")
+            eventually(partial(is_up, agent))
             assert subscriptions(world) == 1
 
 

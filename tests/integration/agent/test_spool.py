@@ -9,7 +9,7 @@ from rl4sys_stream.agent.spool.folder import SpoolFolder
 from rl4sys_stream.broker.registry import write_heartbeat
 from rl4sys_stream.errors import SpoolError
 from rl4sys_stream.testing import RedisServer, eventually
-from tests.integration.agent.test_leaving import forking, in_child
+from tests.integration.agent.forks import forking, in_child
 from tests.integration.agent.world import OBS, World, play
 from tests.unit.agent.spool.disk import Disk
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -40,10 +41,12 @@ def chooser(spec: ClientSpec, state: GridState | None = None) -> GridChooser:
     return GridChooser(spec, kl_budget=BUDGET, value_error_budget=BUDGET, state=state)
 
 
-def walk(head: HeadName, outputs: int, versions: int, *, seed: int = 0) -> Iterator[PolicyExport]:
+def walk(
+    head: HeadName, outputs: int, versions: int, *, network: NetworkSpec = NETWORK, seed: int = 0
+) -> Iterator[PolicyExport]:
     """Weights as training leaves them: a small last layer, and steps of 2 %."""
     rng = np.random.default_rng(seed)
-    layout = actor_layout(OBS_DIM, NETWORK.hidden_sizes, outputs, log_std=head == "gaussian")
+    layout = actor_layout(OBS_DIM, network.hidden_sizes, outputs, log_std=head == "gaussian")
     epsilon = 0.1 if head == "epsilon_greedy" else None
     extras = BehaviorExtras(epsilon=epsilon, head=head)
     flat = rng.normal(0, 0.3, layout.size).astype(np.float32)
@@ -87,6 +90,22 @@ def test_other_observations_stay_within_the_budget_and_use_much_of_it(spec, head
             assert choosing.effect is not None
             assert choosing.effect <= BUDGET
             found.append(distance(spec, export, model.weights, number))
+    assert np.quantile(found, 0.95) <= BUDGET
+    assert np.median(found) >= BUDGET / 8
+
+
+def test_a_wide_net_measures_one_tensor_a_version_and_stays_within_the_budget():
+    """Forward passes of a wide net are what a version costs a worker that publishes often."""
+    wide = NetworkSpec(hidden_sizes=(256, 256))
+    spec = replace(CHOICES, network=wide)
+    choosing, found, probed = chooser(spec), [], []
+    for number, export in enumerate(walk("categorical", 4, 20, network=wide)):
+        model = choosing.choose(export, seen(number) if number else [])
+        probed.append(choosing.state.next_probe)
+        if number:
+            found.append(distance(spec, export, model.weights, number))
+    # All of them with the first observations; from then on in turn.
+    assert [(after - before) % 6 for before, after in pairwise(probed[1:])] == [1] * 18
     assert np.quantile(found, 0.95) <= BUDGET
     assert np.median(found) >= BUDGET / 8
 
