@@ -87,6 +87,8 @@ class LivePool:
         self._starter = ThreadPoolExecutor(1, "autoscale-starter")
         self._replicas: list[_Replica] = []
         self._leaving = 0
+        # What replicas have said before the thread that starts them knew their process ids.
+        self._early: list[Taken] = []
         self._boundary = 0.0
         self.died = 0
         self.behind_s = 0.0
@@ -232,20 +234,20 @@ class LivePool:
     def _hear(self) -> list[Taken]:
         """What the replicas have said since the last time; those that have booted run."""
         data = cast("list[bytes]", self._connection.lpop(self._keys.taken, ALL) or [])
-        known = {
-            replica.process.result().pid: replica
-            for replica in self._replicas
-            if replica.process.done()
-        }
-        requests = []
-        for said in map(decode_taken, data):
+        heard = [decode_taken(one) for one in data]
+        started = [replica for replica in self._replicas if replica.process.done()]
+        known = {replica.process.result().pid: replica for replica in started}
+        early = []
+        for said in [*self._early, *heard]:
             replica = known.get(said.pid)
-            if said.waited_s >= 0.0:
-                requests.append(said)
-            if replica is not None:
-                replica.booted = True
-                replica.until_s, replica.late = said.until_s, self._is_late(said)
-        return requests
+            if replica is None:
+                early.append(said)
+                continue
+            replica.booted = True
+            replica.until_s, replica.late = said.until_s, self._is_late(said)
+        # Once all starts have returned, whoever is unknown has been cancelled, or has died.
+        self._early = early if len(started) < len(self._replicas) else []
+        return [said for said in heard if said.waited_s >= 0.0]
 
     def _is_late(self, taken: Taken) -> bool:
         return taken.waited_s > LATE_S * self._stretch
@@ -277,7 +279,7 @@ class LivePool:
             replica.process.add_done_callback(_kill)
         for replica in self._replicas:
             replica.process.result().join(STOP_S)
-        self._replicas, self._leaving = [], 0
+        self._replicas, self._leaving, self._early = [], 0, []
         keys = self._keys
         with suppress(redis.ConnectionError):  # a broker that is gone has no keys to delete
             self._connection.delete(keys.requests, keys.leave, keys.taken)

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 
 import pytest
 
@@ -77,6 +78,26 @@ def test_a_replica_that_is_killed_is_counted_and_replaced(pool: LivePool) -> Non
         assert len(readings) < 40
     assert victim not in pool.pids
     assert pool.died == 1
+
+
+class LateStarter(LivePool):
+    """Whose replicas have booted, and were heard, before it knows their process ids."""
+
+    def _start(self, ready_s: float) -> BaseProcess:
+        process = super()._start(ready_s)
+        eventually(lambda: self._connection.llen(self._keys.taken) == 1, message="it has booted")
+        self._hear()
+        return process
+
+
+def test_a_replica_that_boots_before_its_start_returns_is_not_forgotten(redis_url: str) -> None:
+    """On a busy machine the new process may be faster than the thread that has started it."""
+    with LateStarter(redis_url, seed=1) as pool:
+        pool._order(1, time.monotonic())
+        pool._replicas[0].process.result()
+        assert pool.running == 0
+        pool._hear()
+        assert pool.running == 1
 
 
 def test_orders_are_cancelled_before_anything_drains(pool: LivePool) -> None:
