@@ -72,9 +72,9 @@ def test_a_pinned_version_and_its_checkpoint_outlive_the_pruning(world):
     feeder.send(ROLLOUT)
     head = world.reaches(17)
     assert head.manifest[0].version > 2
-    kept = {world.keys.checkpoint(entry.version, entry.token) for entry in head.manifest}
+    needed = {world.keys.checkpoint(entry.version, entry.token) for entry in head.manifest}
     found = world.broker.redis.scan_iter(f"{world.keys.checkpoint(0, '').partition(':0:')[0]}:*")
-    assert {key.decode() for key in found} == kept
+    assert {key.decode() for key in found} == needed
     assert 0 < ttl(world, world.keys.model(*name)) <= PRUNED_GRACE_S
 
 

@@ -315,15 +315,13 @@ def test_a_number_of_steps_that_never_comes_to_be_is_declared(
     sizes = {"agent": {"max_trajectory_steps": 64}, "worker": {"max_commit_entries": 10}}
     budget = {"total_timesteps": 1000} if algorithm == "DQN" else {}
 
-    def notices(values):
-        settings = {**budget, **values}
-        return load({"algorithm": algorithm, "algorithm_parameters": settings, **sizes}).notices
-
-    (notice,) = notices(parameters)
+    document = {"algorithm": algorithm, **sizes}
+    settings = {**budget, **parameters}
+    (notice,) = load({**document, "algorithm_parameters": settings}).notices
     assert notice.startswith(f"algorithm_parameters.{name}: ")
     assert words in notice
-    step = 1 if name == "buffer_size" else -1
-    assert notices({**parameters, name: parameters[name] + step}) == ()
+    settings[name] += 1 if name == "buffer_size" else -1
+    assert load({**document, "algorithm_parameters": settings}).notices == ()
 
 
 def test_a_limit_of_lag_that_an_algorithm_does_not_have_is_declared(load):
