@@ -20,6 +20,7 @@ from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.telemetry import redact_url
 
 __all__ = [
+    "Text",
     "as_json_option",
     "broker_option",
     "counted",
@@ -31,6 +32,22 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Text(click.ParamType):
+    """Words that are stored: in UTF-8, and there are some."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """`value`, unless it is "" or was not UTF-8 on the command line."""
+        if not value:
+            self.fail("it is empty; leave the option out", param, ctx)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{value!r} is not UTF-8", param, ctx)
+        return value
 
 
 def broker_option(command: F) -> F:
