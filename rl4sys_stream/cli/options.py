@@ -20,7 +20,6 @@ from rl4sys_stream.errors import ConfigError
 from rl4sys_stream.telemetry import redact_url
 
 __all__ = [
-    "Text",
     "as_json_option",
     "broker_option",
     "counted",
@@ -29,25 +28,27 @@ __all__ = [
     "open_broker",
     "refuse_password",
     "resolve",
+    "stored_text",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Text(click.ParamType):
-    """Words that are stored: in UTF-8, and there are some."""
+def stored_text(_ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """`value`, words that are stored: in UTF-8, and there are some. A callback of options.
 
-    name = "text"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """`value`, unless it is "" or was not UTF-8 on the command line."""
-        if not value:
-            self.fail("it is empty; leave the option out", param, ctx)
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            self.fail(f"{value!r} is not UTF-8", param, ctx)
-        return value
+    Raises:
+        BadParameter: If it is "", or was not UTF-8 on the command line.
+    """
+    if value is None:
+        return None
+    if not value:
+        raise click.BadParameter("it is empty; leave the option out", param=parameter)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"{value!r} is not UTF-8", param=parameter) from None
+    return value
 
 
 def broker_option(command: F) -> F:

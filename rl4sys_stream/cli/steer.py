@@ -17,13 +17,13 @@ from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.registry import AgentHeartbeat, read_heartbeats, require_registration
 from rl4sys_stream.broker.steering import Cause, demote, pin, promote, resume, stop, unpin
 from rl4sys_stream.cli.options import (
-    Text,
     as_json_option,
     broker_option,
     counted,
     echo_json,
     echo_table,
     open_broker,
+    stored_text,
 )
 from rl4sys_stream.config import check_client_id
 
@@ -44,9 +44,12 @@ LIVE_MS = 10_000
 """An agent that reported within this long counts as running."""
 
 client_option = click.option("--client", required=True, help="Whose versions.")
-reason_option = click.option("--reason", type=Text(), help="Why, for `models history`.")
+reason_option = click.option("--reason", callback=stored_text, help="Why, for `models history`.")
 agents_option = click.option(
-    "--agents", type=Text(), metavar="GLOB", help="Only agents with such an id, `host-7-*`."
+    "--agents",
+    callback=stored_text,
+    metavar="GLOB",
+    help="Only agents with such an id, `host-7-*`.",
 )
 percent_option = click.option(
     "--percent",

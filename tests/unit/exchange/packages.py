@@ -69,7 +69,7 @@ def per_item_package(*, normalized: bool) -> ModelPackage:
     spec = ClientSpec(
         observation_space=Box((ITEMS, OBS_DIM)),
         action_space=Discrete(ITEMS),
-        network=replace(model.spec.network, per_item=True),
+        network=NetworkSpec(hidden_sizes=model.spec.network.hidden_sizes, per_item=True),
     )
     return replace(model, weights=Weights.from_tensors(tensors), spec=spec)
 
