@@ -16,7 +16,7 @@ class PolicySlot:
         model: What it was built from; None before any.
         installed_at: Monotonic seconds; None before any model.
         arrived: Set once there is a model.
-        refused: Models that did not decode or fit.
+        refused: Models that did not decode or fit, or only from a keyframe.
         rollbacks: Times that the broker had lost the version that acted.
         lineage_changes: Times that the training history was another one.
         stopped: No model acts, although there may be one.
@@ -55,6 +55,7 @@ class PolicySlot:
         if self.model is not None:
             self.lineage_changes += self.model.lineage != model.lineage
         self.rollbacks += model.after_loss
+        self.refused += model.detour
         self._resumed = policy
         if not self.stopped:
             self.policy = policy

@@ -47,7 +47,8 @@ class AgentStatus:
         spooled: Whether a spool on disk keeps what is queued and offered.
         unsaved: Trajectories that its disk had no room for; they are in memory alone.
         adopted: Dead agents whose books this one has closed.
-        models_refused: Models that did not decode or fit; the one before stayed.
+        models_refused: Models that did not decode or fit, so that the one before stayed; or whose
+            diffs did not, so that a keyframe was read.
         rollbacks: Times that the broker had lost the version that acted: it went back in time.
         lineage_changes: Times that a model came of another training history: a client was reset or
             deleted, or the broker lost all that it had.

@@ -214,13 +214,28 @@ def test_a_lower_number_under_another_token_is_taken(walk, subscriber):
 
 
 def test_a_corrupted_diff_is_replaced_by_the_keyframe(walk, subscriber):
-    """Wherever in the chain; the reader notices nothing but the bytes."""
+    """Wherever in the chain; the model says that it came the long way."""
     while True:
         head = walk.publish()
         if len(head.manifest) > 3 and head.manifest[-1].full_bytes:
             break
         held = walk.check(subscriber.refresh(None))
+    assert not walk.check(subscriber.refresh(held)).detour
     walk.corrupt(head.version, "diff")
+    assert walk.check(subscriber.refresh(held)).detour
+
+
+def test_what_only_the_last_version_of_a_chain_needs_is_read_of_that_alone(walk, subscriber):
+    """Normalisation is part of the extras: of a long chain they would be more than its diffs."""
+    for _ in range(4):
+        walk.publish()
+    held = walk.check(subscriber.refresh(None))
+    head = walk.publish()
+    walk.publish()
+    chain = [walk.keys.model(entry.version, entry.token) for entry in head.manifest]
+    for key in chain:
+        walk.broker.call("HDEL", key, "extras", "digest")
+    walk.check(subscriber.refresh(None))
     walk.check(subscriber.refresh(held))
 
 
@@ -327,7 +342,12 @@ def test_a_protected_version_stays_readable_however_many_follow(walk, subscriber
 def test_a_head_that_does_not_decode_is_an_error(walk, subscriber):
     """Not an absent one."""
     walk.publish()
-    for name, data in (("manifest", b"[[1]]"), ("version", b"x"), ("counts", b"[]")):
+    for name, data in (
+        ("manifest", b"[[1]]"),
+        ("manifest", b"[]"),
+        ("version", b"x"),
+        ("counts", b"[]"),
+    ):
         (old,) = walk.broker.hash_get(walk.keys.head, name)
         walk.broker.hash_set(walk.keys.head, {name: data})
         with pytest.raises(WireError):
