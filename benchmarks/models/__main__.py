@@ -10,6 +10,7 @@ from typing import Final
 import click
 import torch
 
+from benchmarks.models.catching_up import measure_catching_up
 from benchmarks.models.identity import compare
 from benchmarks.models.latency import measure_latency
 from benchmarks.models.report import NAME, read_figures, write_report
@@ -19,7 +20,7 @@ from benchmarks.models.tasks import TASKS
 
 ROOT: Final = Path(__file__).parents[2]
 COMMAND: Final = f"python -m benchmarks.{NAME}"
-PARTS: Final = ("speed", "identity", "sizes", "latency")
+PARTS: Final = ("speed", "identity", "sizes", "latency", "behind")
 
 
 @click.command()
@@ -55,6 +56,8 @@ def main(
         figures.identity = compare(identities)
     if "latency" in asked:
         figures.latency = [measure_latency(agents, processes, 100) for processes in (1, 10)]
+    if "behind" in asked:
+        figures.behind = measure_catching_up()
     write_report(results, figures, COMMAND)
     for task in TASKS if "sizes" in asked else ():
         if task.name not in tasks.split(","):

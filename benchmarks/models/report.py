@@ -8,6 +8,7 @@ import matplotlib as mpl
 import msgspec
 import numpy as np
 
+from benchmarks.models.catching_up import CatchingUp
 from benchmarks.models.identity import Identity
 from benchmarks.models.latency import Latency
 from benchmarks.models.sizes import Run
@@ -30,12 +31,14 @@ class Figures(msgspec.Struct, kw_only=True):
         speed: Of a small and a large model.
         identity: Of all readers.
         latency: With agents.
+        behind: Of agents that are behind.
     """
 
     runs: list[Run] = []
     speed: list[Speed] = []
     identity: Identity | None = None
     latency: list[Latency] = []
+    behind: list[CatchingUp] = []
 
 
 def read_figures(folder: Path) -> Figures:
@@ -57,6 +60,7 @@ def write_report(folder: Path, figures: Figures, command: str) -> None:
         *_speed_lines(figures.speed),
         *_identity_lines(figures.identity),
         *_latency_lines(figures.latency),
+        *_behind_lines(figures.behind),
     ]
     (folder / f"{NAME}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     if figures.runs:
@@ -160,6 +164,30 @@ def _latency_lines(found: Sequence[Latency]) -> list[str]:
         f"| {one.agents} | {one.processes} | {one.versions} | {one.diff_bytes:,.0f} "
         f"| {one.p50_ms} | {one.p99_ms} | {one.notice_p50_ms} | {one.notice_p99_ms} "
         f"| {one.first_p50_ms} | {one.commit_ms} | {one.load} / {one.cores} |"
+        for one in found
+    ]
+    return [*lines, ""] if found else []
+
+
+def _behind_lines(found: Sequence[CatchingUp]) -> list[str]:
+    lines = [
+        "## Agents that are behind, or new",
+        "",
+        "Bytes over the socket until the newest version is whole: manifest, frames, extras,",
+        "protocol. 64×64 with statistics of observations, a worker's defaults, at 40 versions in",
+        "a row. One round trip reads the head with its manifest, another one all frames, which are",
+        "at most 2 keyframes. A small diff rides in the notice: then nothing is read.",
+        "",
+        (
+            "| codec | versions behind | newest keyframe | bytes, median | most | most / keyframe "
+            "| frames alone / keyframe | round trips |"
+        ),
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one.codec} | {'new' if one.behind is None else f'{one.behind:,}'} "
+        f"| {one.keyframe_bytes:,.0f} | {one.bytes_median:,.0f} | {one.bytes_most:,} "
+        f"| {one.keyframes_most:.2f} | {one.frames_most:.2f} | {one.round_trips} |"
         for one in found
     ]
     return [*lines, ""] if found else []

@@ -15,7 +15,7 @@ import xxhash
 
 from rl4sys_stream.broker.connection import Broker
 from rl4sys_stream.broker.keys import ClientKeys
-from rl4sys_stream.errors import WireFormatError
+from rl4sys_stream.errors import UsageError, WireFormatError
 from rl4sys_stream.wire.json import decode_json
 
 __all__ = [
@@ -48,6 +48,15 @@ class Selection(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
     pattern: str = ""
     percent: Percent | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a share that agents would not understand, or would take for all of them.
+
+        Raises:
+            UsageError: If `percent` is not above 0 and up to 100; NaN is not, either.
+        """
+        if self.percent is not None and not 0 < self.percent <= 100:  # noqa: PLR2004 - per cent
+            raise UsageError(f"a share is above 0 and up to 100 per cent, not {self.percent:g}")
 
     def has(self, agent_id: str, salt: str) -> bool:
         """Whether an agent belongs to it.

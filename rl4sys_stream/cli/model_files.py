@@ -52,7 +52,7 @@ def export_command(
 @reason_option
 @broker_option
 def import_command(
-    file: Path, client: str, force: bool, pinned: bool, reason: str, redis_url: str | None
+    file: Path, client: str, force: bool, pinned: bool, reason: str | None, redis_url: str | None
 ) -> None:
     """Publish the model in FILE as the newest version of a client, registered or not."""
     broker, keys = open_broker(redis_url), ClientKeys(check_client_id(client, path="--client"))

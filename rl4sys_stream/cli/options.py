@@ -28,9 +28,27 @@ __all__ = [
     "open_broker",
     "refuse_password",
     "resolve",
+    "stored_text",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def stored_text(_ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """`value`, words that are stored: in UTF-8, and there are some. A callback of options.
+
+    Raises:
+        BadParameter: If it is "", or was not UTF-8 on the command line.
+    """
+    if value is None:
+        return None
+    if not value:
+        raise click.BadParameter("it is empty; leave the option out", param=parameter)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"{value!r} is not UTF-8", param=parameter) from None
+    return value
 
 
 def broker_option(command: F) -> F:

@@ -40,7 +40,7 @@ def rollback_command(
     version: int | None,
     timeout_s: float,
     withdraw: bool,
-    reason: str,
+    reason: str | None,
     redis_url: str | None,
 ) -> int:
     """Continue from VERSION: its weights become a new version, for agents and for the learner.

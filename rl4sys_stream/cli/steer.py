@@ -29,6 +29,7 @@ from rl4sys_stream.cli.options import (
     echo_json,
     echo_table,
     open_broker,
+    stored_text,
 )
 from rl4sys_stream.config import check_client_id
 
@@ -49,9 +50,12 @@ LIVE_MS = 10_000
 """An agent that reported within this long counts as running."""
 
 client_option = click.option("--client", required=True, help="Whose versions.")
-reason_option = click.option("--reason", default="", help="Why, for `models history`.")
+reason_option = click.option("--reason", callback=stored_text, help="Why, for `models history`.")
 agents_option = click.option(
-    "--agents", metavar="GLOB", default="", help="Only agents with such an id, `host-7-*`."
+    "--agents",
+    callback=stored_text,
+    metavar="GLOB",
+    help="Only agents with such an id, `host-7-*`.",
 )
 percent_option = click.option(
     "--percent",
@@ -60,9 +64,9 @@ percent_option = click.option(
 )
 
 
-def cause_of(reason: str) -> Cause:
+def cause_of(reason: str | None) -> Cause:
     """Who runs this command, now, and why."""
-    return Cause(caller(), time.time_ns() // 1_000_000, reason)
+    return Cause(caller(), time.time_ns() // 1_000_000, reason or "")
 
 
 def open_client(redis_url: str | None, client: str) -> tuple[Broker, ClientKeys]:
@@ -73,9 +77,9 @@ def open_client(redis_url: str | None, client: str) -> tuple[Broker, ClientKeys]
     return broker, keys
 
 
-def selection(agents: str, percent: float | None) -> Selection:
+def selection(agents: str | None, percent: float | None) -> Selection:
     """The agents that the options say."""
-    return Selection(agents, percent)
+    return Selection(agents or "", percent)
 
 
 def utc(time_ms: int) -> str:
@@ -104,9 +108,9 @@ def version_or_head(
 def pin_command(
     client: str,
     version: int | None,
-    agents: str,
+    agents: str | None,
     percent: float | None,
-    reason: str,
+    reason: str | None,
     redis_url: str | None,
 ) -> None:
     """Hold agents at VERSION while training goes on; "head" lets them be ahead of a promotion."""
@@ -121,7 +125,7 @@ def pin_command(
 @click.argument("rule", default="")
 @reason_option
 @broker_option
-def unpin_command(client: str, rule: str, reason: str, redis_url: str | None) -> None:
+def unpin_command(client: str, rule: str, reason: str | None, redis_url: str | None) -> None:
     """Release the agents of RULE, or of all pins: they follow the newest version again."""
     broker, keys = open_client(redis_url, client)
     removed = unpin(broker, keys, rule, cause_of(reason))
@@ -135,7 +139,7 @@ def unpin_command(client: str, rule: str, reason: str, redis_url: str | None) ->
 @reason_option
 @broker_option
 def stop_command(
-    client: str, agents: str, percent: float | None, reason: str, redis_url: str | None
+    client: str, agents: str, percent: float | None, reason: str | None, redis_url: str | None
 ) -> None:
     """Let agents act by the application's fallback at once, by chance if it has none."""
     broker, keys = open_client(redis_url, client)
@@ -150,7 +154,7 @@ def stop_command(
 @click.argument("rule", default="")
 @reason_option
 @broker_option
-def resume_command(client: str, rule: str, reason: str, redis_url: str | None) -> None:
+def resume_command(client: str, rule: str, reason: str | None, redis_url: str | None) -> None:
     """Take back a stop, or all of them: agents act by models again."""
     broker, keys = open_client(redis_url, client)
     removed = resume(broker, keys, rule, cause_of(reason))
@@ -162,7 +166,9 @@ def resume_command(client: str, rule: str, reason: str, redis_url: str | None) -
 @click.argument("version", callback=version_or_head)
 @reason_option
 @broker_option
-def promote_command(client: str, version: int | None, reason: str, redis_url: str | None) -> None:
+def promote_command(
+    client: str, version: int | None, reason: str | None, redis_url: str | None
+) -> None:
     """Let all agents without a pin act by VERSION until another is promoted; "head" ends that."""
     broker, keys = open_client(redis_url, client)
     if version is not None:

@@ -12,7 +12,12 @@ from rl4sys_stream.broker.head import Counts, Head, read_head
 from rl4sys_stream.broker.key_types import require_key_types
 from rl4sys_stream.broker.keys import ClientKeys
 from rl4sys_stream.broker.lease import Lease
-from rl4sys_stream.broker.registry import Registration, read_registration, register
+from rl4sys_stream.broker.registry import (
+    parse_definition,
+    read_registration,
+    register,
+    require_registration,
+)
 from rl4sys_stream.broker.server_facts import read_identity
 from rl4sys_stream.broker.steering import Cause
 from rl4sys_stream.errors import BrokerUnavailableError, SpecMismatchError, UsageError
@@ -57,6 +62,8 @@ def import_model(
     Raises:
         SpecMismatchError: If the client agreed on something else; names the fields.
         WireFormatError: If the model does not fit its own spec.
+        ConfigError: If the client is not registered, and what the model was trained with is not
+            known to this version.
         UsageError: If a worker holds the client and `force` is not given.
         FencedError: If a worker took the client over meanwhile.
         BrokerError: Nothing was published, or the reply was lost: look at the head.
@@ -65,6 +72,8 @@ def import_model(
     build_policy(package.spec, package.weights, package.extras, 1, "import")
     registration = read_registration(broker, keys)
     if registration is None:
+        # A worker without a definition of its own goes by this one, and could not go by nonsense.
+        parse_definition(package.spec.algorithm, package.definition)
         registration = register(
             broker, keys, package.spec, package.definition, wall_ms=cause.time_ms
         )
@@ -81,7 +90,9 @@ def import_model(
             "imported actor"
         )
     try:
-        return _publish(broker, keys, package, cause, registration, lease.token, pause)
+        # Read again under the lease: a reset may have begun a new lineage in between.
+        lineage = require_registration(broker, keys).lineage
+        return _publish(broker, keys, package, cause, lineage, lease.token, pause)
     finally:
         lease.release()
 
@@ -91,12 +102,12 @@ def _publish(
     keys: ClientKeys,
     package: ModelPackage,
     cause: Cause,
-    registration: Registration,
+    lineage: str,
     token: str,
     pause: Callable[[], None],
 ) -> Head:
     server, old = read_identity(broker), read_head(broker, keys)
-    version, lineage = (old.version + 1 if old else 1), registration.lineage
+    version = old.version + 1 if old else 1
     staged = Publisher(broker, keys, KeyframePolicy(RETAIN_ALL)).stage(
         version=version,
         token=token,

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rl4sys_stream.exchange.package import ModelPackage
 from rl4sys_stream.policy.mlp import LOG_STD, bias_name, weight_name
+from rl4sys_stream.spaces import flat_dim
 
 __all__ = ["encode_onnx"]
 
@@ -71,11 +72,16 @@ def encode_onnx(package: ModelPackage) -> bytes:
         onnx.checker.ValidationError: Never for a model that `build_policy` takes.
     """
     graph, output = _Graph(), _OUTPUTS[package.extras.head]
-    split = package.extras.head == "state_gaussian"
-    last = _layers(graph, package, _normalized(graph, package), "" if split else output)
+    split, per_item = package.extras.head == "state_gaussian", package.spec.network.per_item
+    inputs = _reshaped(graph, INPUT, "items", package.spec.input_dim) if per_item else INPUT
+    last = _layers(
+        graph, package, _normalized(graph, package, inputs), "" if split or per_item else output
+    )
     width = package.spec.actions.choices or package.spec.actions.dim
     rows = [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", width])]
-    if split:
+    if per_item:
+        _reshaped(graph, last, output, width)
+    elif split:
         sizes = graph.constant("halves", np.array([width, width], np.int64))
         graph.nodes.append(helper.make_node("Split", [last, sizes], [output, LOG_STD], axis=1))
         rows.append(helper.make_tensor_value_info(LOG_STD, TensorProto.FLOAT, ["N", width]))
@@ -86,7 +92,11 @@ def encode_onnx(package: ModelPackage) -> bytes:
     made = helper.make_graph(
         graph.nodes,
         "policy",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", _obs_dim(package)])],
+        [
+            helper.make_tensor_value_info(
+                INPUT, TensorProto.FLOAT, ["N", flat_dim(package.spec.observation_space)]
+            )
+        ],
         rows,
         graph.constants,
     )
@@ -100,19 +110,21 @@ def encode_onnx(package: ModelPackage) -> bytes:
     return data
 
 
-def _obs_dim(package: ModelPackage) -> int:
-    return int(package.weights.tensors()[weight_name(0)].shape[0])
+def _reshaped(graph: _Graph, inputs: str, output: str, width: int) -> str:
+    """Rows of `width` from what `inputs` holds: items from observations, and back."""
+    shape = graph.constant(f"{output}.shape", np.array([-1, width], np.int64))
+    return graph.node("Reshape", [inputs, shape], output)
 
 
-def _normalized(graph: _Graph, package: ModelPackage) -> str:
+def _normalized(graph: _Graph, package: ModelPackage, inputs: str) -> str:
     normalization = package.extras.normalization
     if normalization is None:
-        return INPUT
+        return inputs
     clip = np.float32(normalization.clip)
     mean = graph.constant("normalization.mean", normalization.mean)
     scale = graph.constant("normalization.scale", normalization.scale)
     low, high = graph.constant("low", np.array(-clip)), graph.constant("high", np.array(clip))
-    shifted = graph.node("Sub", [INPUT, mean], "shifted")
+    shifted = graph.node("Sub", [inputs, mean], "shifted")
     scaled = graph.node("Mul", [shifted, scale], "scaled")
     return graph.node("Clip", [scaled, low, high], "normalized")
 

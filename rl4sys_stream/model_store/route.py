@@ -13,7 +13,7 @@ FULL: Final = "full"
 """Field of a snapshot in a model's hash."""
 
 READ_BYTES: Final = 256
-"""What one more frame costs beside its own bytes: key, extras, digest, and the work with it."""
+"""What one more frame costs beside its own bytes: its key, and the work with it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The reader's side: the newest version by the shortest way, checked against its digest."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,10 +11,13 @@ from rl4sys_stream.errors import DigestError, UnknownVersionError, WireError, Wi
 from rl4sys_stream.model_store.route import FULL, Read, plan_reads
 from rl4sys_stream.model_store.shelf import model_name, shared_weights
 from rl4sys_stream.policy.extras import BehaviorExtras
+from rl4sys_stream.telemetry import log_event
 from rl4sys_stream.wire.frames import apply_any_diff, decode_any_snapshot
 from rl4sys_stream.wire.snapshot import Weights
 
 __all__ = ["Model", "ModelSubscriber"]
+
+logger = logging.getLogger("rl4sys_stream.model_store")
 
 MAX_PARAMETERS = 1 << 28
 """Largest model that a reader takes in, in numbers (1 GiB as float32)."""
@@ -77,11 +81,10 @@ class ModelSubscriber:
             BrokerError: Safe to retry.
             WireError: If the version does not decode even from its keyframe.
         """
-        newest = self._newest()
-        if newest is None or (current and newest == (current.version, current.token)):
-            return None
         head = read_head(self._broker, self._keys)
         if head is None:
+            return None
+        if current and (head.version, head.token) == (current.version, current.token):
             return None
         held = current if current and current.lineage == head.lineage else None
         model = self._fetch(head, len(head.manifest) - 1, held)
@@ -125,46 +128,46 @@ class ModelSubscriber:
                 return head, index
         raise unknown_version(self._keys.client, manifest, version)
 
-    def _newest(self) -> tuple[int, str] | None:
-        version, token = self._broker.hash_get(self._keys.head, "version", "token")
-        if version is None or token is None:
-            return None
-        try:
-            return int(version), token.decode()
-        except ValueError as error:
-            raise WireFormatError(f"the head does not decode: {error}") from error
-
     def _fetch(self, head: Head, target: int, held: Model | None) -> Model:
+        if not head.manifest:
+            raise WireFormatError(f"the manifest of {self._keys.client} is empty")
         have = (held.version, held.token) if held else None
         reads = plan_reads(head.manifest, target, have)
         if held is None or reads[0].field == FULL:
             return self._assemble(head, reads, None)
         try:
             return self._assemble(head, reads, held.weights)
-        except WireError:
+        except WireError as error:
             # A gap or a base that is not the publisher's: start over from the keyframe.
             self.frames_refused += 1
-            return self._assemble(head, plan_reads(head.manifest, target, None), None)
+            model = self._assemble(head, plan_reads(head.manifest, target, None), None)
+            log_event(
+                logger,
+                logging.WARNING,
+                "model.diff_refused",
+                client=self._keys.client,
+                version=model.version,
+                error=error,
+            )
+            return model
 
     def _assemble(self, head: Head, reads: Sequence[Read], weights: Weights | None) -> Model:
         """Follow `reads` from `weights`, or from the snapshot that the first one is."""
         keys = [self._keys.model(read.entry.version, read.entry.token) for read in reads]
-        replies = self._broker.hash_get_each(
-            [(key, (read.field, "extras", "digest")) for key, read in zip(keys, reads, strict=True)]
-        )
-        extras, digest = b"", b""
-        for key, read, reply in zip(keys, reads, replies, strict=True):
-            frame, extras_field, digest_field = reply
-            if frame is None or extras_field is None or digest_field is None:
+        wanted = [(key, [read.field]) for key, read in zip(keys, reads, strict=True)]
+        # How to act, and what it must come to, of the last one alone: a chain may be long.
+        wanted.append((keys[-1], ["extras", "digest"]))
+        *frames, (extras, digest) = self._broker.hash_get_each(wanted)
+        for key, read, (frame,) in zip(keys, reads, frames, strict=True):
+            if frame is None:
                 raise WireFormatError(f"{key} has no {read.field}: it was pruned or deleted")
             weights = (
                 decode_any_snapshot(frame, max_parameters=MAX_PARAMETERS)
                 if weights is None
                 else apply_any_diff(weights, frame)
             )
-            extras, digest = extras_field, digest_field
-        if weights is None:
-            raise WireFormatError(f"the manifest of {self._keys.client} is empty")
+        if weights is None or extras is None or digest is None:
+            raise WireFormatError(f"{keys[-1]} has no extras or digest: it was pruned or deleted")
         last = reads[-1].entry
         name = model_name(self._broker.address, self._keys, head.lineage, last.version, last.token)
         if weights.digest(extras).encode() != digest:

@@ -1,5 +1,6 @@
 """Diffs that ride in notices: an agent acts by them without a read, or falls back to reading."""
 
+from dataclasses import replace
 from functools import partial
 
 import msgspec
@@ -7,6 +8,7 @@ import pytest
 
 from rl4sys_stream import StreamAgent
 from rl4sys_stream.broker.control import Selection
+from rl4sys_stream.broker.head import head_fields, read_head
 from rl4sys_stream.broker.steering import Cause, pin
 from rl4sys_stream.model_store.notice import MAX_PASSENGER_BYTES, Notice, read_notice
 from rl4sys_stream.policy.extras import BehaviorExtras
@@ -51,6 +53,16 @@ def notice_of(base: int, version: int, *, token: str = "1:worker", digest: str =
 def tell(world: World, notice: Notice) -> None:
     """Nothing but the notice: the head does not know of this version."""
     world.broker.call("PUBLISH", world.keys.updates, notice.to_bytes())
+
+
+def damage_diff(world: World, version: int) -> None:
+    """Let the manifest name a diff that is none."""
+    head = read_head(world.broker, world.keys)
+    assert head is not None
+    *others, last = head.manifest
+    damaged = replace(head, manifest=(*others, msgspec.structs.replace(last, diff_bytes=1)))
+    world.broker.hash_set(world.keys.model(version, "1:worker"), {"diff": b"?"})
+    world.broker.hash_set(world.keys.head, head_fields(damaged))
 
 
 def acts(agent: StreamAgent, version: int) -> bool:
@@ -121,6 +133,19 @@ def test_a_damaged_diff_is_counted_where_the_keyframe_takes_its_place(world: Wor
         world.publish_damaged(3, preferring(2).weights, preferring(3).weights)
         eventually(lambda: agent.version == 3)
         assert (agent.status().frames_refused, agent.status().models_refused) == (1, 0)
+
+
+def test_an_agent_counts_a_diff_that_led_nowhere_and_acts_by_the_keyframe(world: World):
+    """It is as good as ever; whoever looks at it learns that something is damaged."""
+    with world.agent(poll_interval_s=SLOW) as agent:
+        eventually(world.registered)
+        world.publish(1, weights(1))
+        eventually(partial(acts, agent, 1), 10, "version 1")
+        world.publish(2, weights(2), notice=False)
+        damage_diff(world, 2)
+        world.broker.call("PUBLISH", world.keys.updates, b"{}")
+        eventually(partial(acts, agent, 2), 10, "version 2")
+        assert agent.status().frames_refused == 1
 
 
 def test_a_notice_does_not_move_an_agent_that_is_held(world: World):

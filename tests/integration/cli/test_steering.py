@@ -125,6 +125,23 @@ def test_words_that_make_no_sense_are_refused(models):
     assert "0" in models("pin", "1", "--percent", "0").error
 
 
+@pytest.mark.parametrize(
+    ("option", "word", "why"),
+    [
+        ("--percent", "nan", "above 0 and up to 100 per cent, not nan"),
+        ("--agents", "", "empty; leave the option out"),
+        ("--agents", "host-\udcff*", "not UTF-8"),
+        ("--reason", "\udcff", "not UTF-8"),
+    ],
+)
+def test_a_word_that_would_steer_everybody_or_nobody_is_refused(models, trained, option, word, why):
+    """A variable that is not set in somebody's script must not stop a whole fleet."""
+    answer = models("stop", option, word)
+    assert answer.code == ExitCode.USAGE
+    assert why in answer.error
+    assert read_control(trained.application.broker, trained.keys).rules == ()
+
+
 def test_a_rollback_is_waited_for_and_told(models, trained):
     """With a worker it is done when the command ends; without one it is recorded."""
     done = models("rollback", "1", "--reason", "2 and 3 fell")

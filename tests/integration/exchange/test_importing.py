@@ -1,5 +1,7 @@
 """A model that was trained under one client id acts under another."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from rl4sys_stream.broker.registry import read_registration, register
 from rl4sys_stream.broker.steering import Cause
 from rl4sys_stream.config import ClientSpec
 from rl4sys_stream.errors import (
+    ConfigError,
     NonFiniteError,
     SpecMismatchError,
     UnknownClientError,
@@ -75,6 +78,19 @@ def test_a_client_that_nobody_registered_is_registered_with_the_models_spec(brok
     found = ModelSubscriber(broker, keys).read(1)
     assert found.weights.flat.tobytes() == model.weights.flat.tobytes()
     assert found.extras.to_bytes() == model.extras.to_bytes()
+
+
+def test_a_client_is_not_registered_with_a_definition_that_no_worker_could_go_by(
+    broker, client_name
+):
+    """It would stay, and each worker would end with it; a client that is registered has its own."""
+    keys = ClientKeys(client_name)
+    strange = replace(package(), definition={"algorithm_parameters": {"gamma": "much"}})
+    with pytest.raises(ConfigError, match="gamma"):
+        take(broker, keys, strange)
+    assert read_registration(broker, keys) is None
+    register(broker, keys, strange.spec, {}, wall_ms=1)
+    assert take(broker, keys, strange).version == 1
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,21 @@ def test_a_corrupted_diff_is_replaced_by_the_keyframe(walk, subscriber):
     assert subscriber.frames_refused == 1
 
 
+def test_what_only_the_last_version_of_a_chain_needs_is_read_of_that_alone(walk, subscriber):
+    """Normalisation is part of the extras: of a long chain they would be more than its diffs."""
+    for _ in range(4):
+        walk.publish()
+    held = walk.check(subscriber.refresh(None))
+    head = walk.publish()
+    walk.publish()
+    chain = [walk.keys.model(entry.version, entry.token) for entry in head.manifest]
+    for key in chain:
+        walk.broker.call("HDEL", key, "extras", "digest")
+    walk.check(subscriber.refresh(None))
+    walk.check(subscriber.refresh(held))
+    assert subscriber.frames_refused == 0
+
+
 @pytest.mark.parametrize("damage", ["flip", "empty", "random", "of another version", "gone"])
 def test_wrong_weights_are_never_taken(walk, subscriber, damage):
     """Whatever happened to the bytes, the answer is an error, and the reader keeps what it has."""
@@ -329,7 +344,12 @@ def test_a_protected_version_stays_readable_however_many_follow(walk, subscriber
 def test_a_head_that_does_not_decode_is_an_error(walk, subscriber):
     """Not an absent one."""
     walk.publish()
-    for name, data in (("manifest", b"[[1]]"), ("version", b"x"), ("counts", b"[]")):
+    for name, data in (
+        ("manifest", b"[[1]]"),
+        ("manifest", b"[]"),
+        ("version", b"x"),
+        ("counts", b"[]"),
+    ):
         (old,) = walk.broker.hash_get(walk.keys.head, name)
         walk.broker.hash_set(walk.keys.head, {name: data})
         with pytest.raises(WireError):

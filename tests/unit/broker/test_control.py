@@ -15,7 +15,7 @@ from rl4sys_stream.broker.control import (
     control_fields,
     parse_control,
 )
-from rl4sys_stream.errors import WireError
+from rl4sys_stream.errors import UsageError, WireError
 
 IDS = [f"host-{number}-ab" for number in range(2000)]
 
@@ -40,6 +40,13 @@ def test_a_pattern_selects_by_the_id():
     assert {one for one in IDS if both.has(one, "s")} < {
         one for one in IDS if Selection("host-1*").has(one, "s")
     }
+
+
+@pytest.mark.parametrize("percent", [0.0, -1.0, 100.1, float("nan"), float("inf")])
+def test_a_share_that_is_none_is_refused_before_anybody_reads_it(percent):
+    """JSON has no NaN: written down it would be all agents."""
+    with pytest.raises(UsageError, match="above 0 and up to 100"):
+        Selection(percent=percent)
 
 
 SELECTIONS = st.builds(

@@ -1,5 +1,6 @@
 """Models of every kind that acts, as packages."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from rl4sys_stream.spaces import Box, Discrete, Space
 from rl4sys_stream.wire.snapshot import Weights
 
 OBS_DIM = 5
+ITEMS = 4
 
 
 def package(
@@ -55,6 +57,21 @@ def package(
     origin = Origin(client="twin", version=7, token="3:ab", lineage="line")
     definition = {"algorithm_parameters": {"gamma": 0.9}}
     return ModelPackage(Weights.from_tensors(tensors), extras, spec, definition, origin)
+
+
+def per_item_package(*, normalized: bool) -> ModelPackage:
+    """A model that gives each of `ITEMS` items of `OBS_DIM` features a logit."""
+    model = package(normalized=normalized)
+    tensors = dict(model.weights.tensors())
+    last = max(int(name.split(".")[1]) for name in tensors)
+    tensors[f"pi.{last}.weight"] = tensors[f"pi.{last}.weight"][:, :1].copy()
+    tensors[f"pi.{last}.bias"] = tensors[f"pi.{last}.bias"][:1].copy()
+    spec = ClientSpec(
+        observation_space=Box((ITEMS, OBS_DIM)),
+        action_space=Discrete(ITEMS),
+        network=NetworkSpec(hidden_sizes=model.spec.network.hidden_sizes, per_item=True),
+    )
+    return replace(model, weights=Weights.from_tensors(tensors), spec=spec)
 
 
 def same(left: ModelPackage, right: ModelPackage) -> bool:

@@ -17,7 +17,7 @@ from rl4sys_stream.exchange.torch_file import encode_torch
 from rl4sys_stream.policy.mlp import LOG_STD
 from rl4sys_stream.policy.policy import build_policy
 from rl4sys_stream.spaces import Box, MultiDiscrete
-from tests.unit.exchange.packages import OBS_DIM, package, same
+from tests.unit.exchange.packages import ITEMS, OBS_DIM, package, per_item_package, same
 
 BOX = Box((2,), low=-1.0, high=1.0)
 ACTIVATIONS = ["tanh", "relu", "leaky_relu", "elu", "silu", "gelu", "sigmoid"]
@@ -62,6 +62,17 @@ def test_onnx_runtime_computes_values_and_the_logits_of_several_choices():
         ("logits", package(action_space=MultiDiscrete((3, 2)), hidden=())),
     ):
         np.testing.assert_allclose(run_onnx(model)[name], numpy_outputs(model), atol=2e-6)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_onnx_runtime_computes_the_logits_of_a_network_per_item(normalized):
+    """From whole observations to a logit for each item, as on the wire."""
+    model = per_item_package(normalized=normalized)
+    rows = np.random.default_rng(2).standard_normal((16, ITEMS * OBS_DIM)).astype(np.float32)
+    policy = build_policy(model.spec, model.weights, model.extras, 1, "t")
+    session = onnxruntime.InferenceSession(encode_onnx(model), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(["logits"], {"observations": rows})
+    np.testing.assert_allclose(logits, policy.outputs(rows), atol=2e-6)
 
 
 def test_onnx_runtime_computes_the_means_of_a_box():
