@@ -26,8 +26,9 @@ OUTAGE_ARGS ?=
 LEARNING_ARGS ?=
 MODELS_ARGS ?=
 FUZZ_ARGS ?= --seconds 20
-# Two workers suit two cores; learning tests train, so more would only slow each other down.
-PYTEST_WORKERS ?= 2
+# Three workers suit two cores, since many tests wait for processes or answers; with more the learning
+# tests, which train, only slow each other down.
+PYTEST_WORKERS ?= 3
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
