@@ -37,9 +37,9 @@ def make_reference(task: Task) -> Reference:
     Raises:
         TypeError: If a task has neither a threshold nor rules that are known here.
     """
+    if task.threshold is not None:
+        return Reference(optimum=None, goal=task.threshold, expected_return=None)
     with closing(make_environment(task.environment)) as env:
-        if task.threshold is not None:
-            return Reference(optimum=None, goal=task.threshold, expected_return=None)
         if hasattr(env.unwrapped, "P"):
             rules = read_rules(env)
             return _optimal(

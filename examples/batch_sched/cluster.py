@@ -137,7 +137,8 @@ class Cluster:
         """When there will be room for `job` if all running jobs take as long as requested."""
         needed, free, time_s = self._needs[job], self.free, self.time_s
         for due_s, other in self._due:
-            if free >= needed:
+            # All that are due at that moment make room, not only as many as it takes.
+            if free >= needed and due_s > time_s:
                 break
             free += self._needs[other]
             time_s = due_s

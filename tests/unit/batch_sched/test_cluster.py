@@ -141,6 +141,15 @@ def test_what_is_spare_beside_a_reservation_is_given_away_once() -> None:
     assert cluster.started == {0: 0.0, 1: 10.0, 2: 2.0}
 
 
+def test_all_that_is_due_at_the_moment_of_a_reservation_makes_room_then() -> None:
+    """By hand: two jobs end at 5 s, one of them is enough, and what the other leaves is spare."""
+    trace = trace_of((0, 5, 5, 1), (0, 5, 5, 1), (0, 1, 1, 5), (0, 6, 6, 1))
+    cluster = Cluster(trace, 6)
+    for job in (0, 1, 2):
+        cluster.start(job)
+    assert cluster.started == {0: 0.0, 1: 0.0, 2: 5.0, 3: 0.0}
+
+
 @settings(deadline=None)  # a busy machine is no failure
 @given(small_traces(SIZE), st.integers(0, 9))
 def test_a_restored_cluster_goes_on_as_the_one_that_it_was_taken_from(
