@@ -39,4 +39,4 @@ def test_a_killed_demo_leaves_no_process(tmp_path: Path) -> None:
     assert len(alive(pids)) == 3
     process.kill()
     process.communicate()
-    eventually(lambda: not alive(pids), 40, "worker, application and broker end")
+    eventually(lambda: not alive(pids), 20, "worker, application and broker end")
