@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -35,6 +36,9 @@ __all__ = ["main"]
 logger = logging.getLogger("rl4sys_stream.cli.demo")
 
 FLUSH_TIMEOUT_S = 30.0
+ORPHAN_FLUSH_TIMEOUT_S = 5.0
+"""With the demo its embedded broker goes, too; one of somebody else's still answers."""
+FLUSH_SLICE_S = 0.5
 EVALUATION_SEED = 1_000_000
 """Far from the seeds of training, so that the episodes are new."""
 
@@ -77,6 +81,7 @@ def _stop_when_told(stopping: threading.Event) -> None:
 def _run(
     order: ApplicationOrder, send: Callable[[Message], None], stopping: threading.Event
 ) -> None:
+    parent = os.getppid()
     agent = StreamAgent(order.definition, client_id=order.client, seed=order.seed)
     try:
         runner = _make_runner(order, agent, send, stopping)
@@ -87,11 +92,12 @@ def _run(
         send(Ready(agent_id=agent.agent_id))
         runner.run(steps=order.max_steps)
         runner.close()
-        agent.flush(FLUSH_TIMEOUT_S)
+        _flush(agent, parent)
         if order.eval_episodes:
             send(_evaluate(order, agent))
     finally:
-        agent.close(FLUSH_TIMEOUT_S)
+        _flush(agent, parent)
+        agent.close(FLUSH_SLICE_S)
     status = agent.status()
     send(
         Finished(
@@ -102,6 +108,15 @@ def _run(
             waited_s=runner.waited_s,
         )
     )
+
+
+def _flush(agent: StreamAgent, parent: int) -> None:
+    """Wait until all is sent, but not for long once nobody is left who would hear of it."""
+    began = time.monotonic()
+    while not agent.flush(FLUSH_SLICE_S):
+        patience_s = FLUSH_TIMEOUT_S if os.getppid() == parent else ORPHAN_FLUSH_TIMEOUT_S
+        if time.monotonic() - began >= patience_s:
+            return
 
 
 def _make_runner(
