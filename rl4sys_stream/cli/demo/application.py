@@ -96,8 +96,7 @@ def _run(
         if order.eval_episodes:
             send(_evaluate(order, agent))
     finally:
-        _flush(agent, parent)
-        agent.close(FLUSH_SLICE_S)
+        agent.close(FLUSH_TIMEOUT_S if os.getppid() == parent else FLUSH_SLICE_S)
     status = agent.status()
     send(
         Finished(
