@@ -30,6 +30,7 @@ from rl4sys_stream.cli.options import (
     echo_json,
     echo_table,
     open_broker,
+    printable,
 )
 from rl4sys_stream.cli.steer import describe_rule
 from rl4sys_stream.config import check_client_id
@@ -240,7 +241,7 @@ def _control_lines(one: dict[str, Any]) -> list[str]:
         rule = msgspec.convert(data, Rule)
         obeying = sum(said["rule"] == rule.rule_id for said in one["agents"])
         why = f": {rule.reason}" if rule.reason else ""
-        lines.append(f"{describe_rule(rule)}, by {rule.by}{why} ({obeying} obey)")
+        lines.append(printable(f"{describe_rule(rule)}, by {rule.by}{why} ({obeying} obey)"))
     if control["promoted"]:
         lines.append(f"version {control['promoted']['version']} is promoted")
     if control["request"]:

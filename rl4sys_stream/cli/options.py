@@ -26,6 +26,7 @@ __all__ = [
     "echo_json",
     "echo_table",
     "open_broker",
+    "printable",
     "refuse_password",
     "resolve",
     "stored_text",
@@ -125,8 +126,12 @@ def echo_json(value: object) -> None:
 
 
 def echo_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows in columns; numbers to the right, words to the left."""
-    text = [[str(cell) for cell in row] for row in rows]
+    """Print rows in columns; numbers to the right, words to the left.
+
+    What cannot be printed is escaped: names and reasons are other people's words, and a terminal
+    obeys some of them.
+    """
+    text = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *text]) for i in range(len(header))]
     right = [bool(text) and all(_numeric(row[i]) for row in text) for i in range(len(header))]
     for row in [list(header), *text]:
@@ -135,6 +140,11 @@ def echo_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
             for cell, width, is_number in zip(row, widths, right, strict=True)
         ]
         click.echo("  ".join(cells).rstrip())
+
+
+def printable(words: str) -> str:
+    """`words`, of which each character that cannot be printed is escaped as Python does it."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in words)
 
 
 def _numeric(cell: str) -> bool:

@@ -57,6 +57,17 @@ def models(run, trained):
     return models
 
 
+def test_a_reason_cannot_command_the_terminal_that_shows_it(models, trained, run):
+    """Whoever may steer a client could else write over what somebody else's screen says."""
+    models("pin", "2", "--reason", "odd\x1b[2J\rnothing\nhere")
+    for shown in (
+        models("history").out,
+        models("rules").out,
+        run("status", "--client", trained.client, redis_url=trained.url).out,
+    ):
+        assert r"odd\x1b[2J\rnothing\nhere" in shown
+
+
 def test_who_acts_by_which_version_is_said_shown_and_taken_back(models, trained, run):
     """Pin, promote, stop, and the way back; status, rules and history tell of it."""
     pinned = models("pin", "2", "--agents", "app-*", "--reason", "3 looks odd")
