@@ -19,7 +19,6 @@ from rl4sys_stream.errors import StreamError
 __all__ = ["CurvePoint", "Plan", "Training", "train"]
 
 MODEL_WAIT_S: Final = 300.0
-SLICE_S: Final = 1.0
 PATIENCE_S: Final = 300.0
 
 
@@ -114,7 +113,11 @@ def train(
     while decisions < plan.decisions:
         scheduler.learn(next(order))
         played += 1
-        _wait_for_learner(agent)
+        if not agent.wait_for_learner(PATIENCE_S):
+            raise StreamError(
+                f"the worker of {agent.client_id} has settled nothing for {PATIENCE_S:g} s; see "
+                "`rl4sys-stream status` and its log"
+            )
         decisions = agent.settlement().accepted_steps
         on_window(decisions)
         if decisions * plan.points >= len(curve) * plan.decisions:
@@ -126,22 +129,3 @@ def _shuffled(windows: Sequence[Window], rng: random.Random) -> Iterator[Window]
     """All of them in a random order, then in another one, without end."""
     while True:
         yield from rng.sample(windows, len(windows))
-
-
-def _wait_for_learner(agent: StreamAgent) -> None:
-    """Until less than an update's steps are unsettled, so that no newer version is on its way.
-
-    Raises:
-        StreamError: If the worker settles nothing for long.
-    """
-    silent_s = 0.0
-    settlement = agent.settlement()
-    while settlement.unsettled_steps >= (settlement.settled.update_steps or 1):
-        heard = agent.wait_for_settlement(settlement, SLICE_S)
-        silent_s = 0.0 if heard else silent_s + SLICE_S
-        if silent_s > PATIENCE_S:
-            raise StreamError(
-                f"the worker of {agent.client_id} has settled nothing for {PATIENCE_S:g} s; see "
-                "`rl4sys-stream status` and its log"
-            )
-        settlement = agent.settlement()
