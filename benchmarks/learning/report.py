@@ -21,7 +21,7 @@ FIRST_LINES: Final = """# Learning, side by side with Stable-Baselines3
 
     make bench-learning    # or: python -m benchmarks.learning --cases CASE,... --seeds 1,2,3,4,5
 
-For each case and seed all sides run one after the other on the same two cores, each alone; who
+For each case and seed all sides run one after the other on the same two cores; who
 begins alternates with the seed. Counted are environment steps and seconds until the mean return
 of the last episodes of *training* reaches the target, by the same code for all. Stable-Baselines3
 (sb3) is timed from its first rollout on, with one torch thread or torch's default, whichever is
@@ -103,6 +103,14 @@ def _document(report: Report) -> list[str]:
                     ),
                     "",
                 ]
+            loads = [seed.load_before for side in summary.sides for seed in side.seeds]
+            lines += [
+                (
+                    f"Load of the machine before a run: {min(loads):.1f} to {max(loads):.1f}; the "
+                    "run before leaves 1 to 2. Where it was more, seconds are too many."
+                ),
+                "",
+            ]
             lines += [f"![learning curves](learning_{case.name}.png)", ""]
     return lines[:-1]
 
