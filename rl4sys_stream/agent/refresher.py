@@ -141,8 +141,10 @@ class Refresher:
                 logger.exception("agent.refresher_failed")
                 self._disconnect(error, listener)
         self._follower.leave()
-        self._say_goodbye()
-        shared_listeners().leave(listener, self._follower)
+        try:
+            self._say_goodbye()
+        finally:
+            shared_listeners().leave(listener, self._follower)
 
     def _disconnect(self, error: Exception, listener: Listener) -> None:
         if isinstance(error, BrokerUnavailableError):
